@@ -1,0 +1,1 @@
+"""SemiGDA without a screen: numpy and torch in, masks out. Imports neither Qt nor napari."""

@@ -1,0 +1,108 @@
+"""The words the engine and its callers share: what is asked for, what is reported, what comes out.
+
+Everything here is frozen and light (no torch), so that a viewer can import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+BackboneName = Literal["auto", "compact", "tiny", "sd"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Stage = Literal["starting", "aligning", "learning", "unlabelled", "checking", "predicting", "done", "stopped"]
+
+MAX_CLASSES = 32
+"""Most classes a user can paint, background not counted."""
+
+
+class EngineError(Exception):
+    """A sentence for the user: what is wrong, in which file or layer, and what to do.
+
+    Never a RuntimeError, because that vanishes in napari's thread workers.
+    """
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One flat image, with its mask when somebody painted one."""
+
+    name: str
+    """What the user calls it: ``"ax031.png"`` or ``"brain, slice 12"``. Used in every message."""
+    image: Any
+    """(H, W) or (H, W, C) with C in 1, 3, 4; anything ``np.asarray`` reads (ndarray, memmap, dask, zarr)."""
+    mask: Any | None = None
+    """(H, W) class ids in 0..255, or None when the plane is unlabelled."""
+    group: str = ""
+    """Planes of one volume share a group, so that neighbours never sit on both sides of a hold-out."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may choose; every default is sensible."""
+
+    minutes: float = 5.0  # time to train for
+    backbone: BackboneName = "auto"
+    device: DeviceName = "auto"
+    sparse: bool = False  # scribbles: 0 means "not annotated", background is a painted class
+    seed: int = 0
+    unlabelled_weight: float = 0.3  # most weight of the unlabelled terms (paper: 0.3); 0 switches them off
+    max_steps: int | None = None  # stop after so many steps instead of by the clock (tests, replays)
+    clock: Literal["wall", "cpu"] = "wall"  # "cpu" counts process CPU seconds, so a busy machine changes nothing
+    crop: int | None = None  # side of the training crop in pixels; None chooses it from the painted masks
+    batch: int = 4  # crops a step
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A whole round: the images, what is painted on them, and where the model goes."""
+
+    planes: tuple[Plane, ...]
+    out: Path
+    settings: Settings = Settings()
+    init: Path | None = None  # a model of an earlier round to continue from
+    classes: Mapping[int, str] = field(default_factory=dict)  # names by class id; missing ones get "class N"
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The masks of one plane."""
+
+    index: int
+    """Which of the planes that were asked for."""
+    name: str
+    mask: np.ndarray
+    """(H, W) uint8 class ids."""
+    doubt: np.ndarray
+    """(H, W) float32 in [0, 1]: how much the two branches disagree."""
+    probabilities: np.ndarray | None = None
+    """(K, H, W) float32, in the order of the model's class ids; only when asked for."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a training run says of itself, a few times a second at most."""
+
+    stage: Stage
+    step: int = 0
+    fraction: float = 0.0  # 0..1 of the whole run, for a determinate bar
+    elapsed: float = 0.0  # seconds
+    remaining: float | None = None  # seconds, None until it is known
+    loss: float | None = None  # running mean of the supervised loss
+    unlabelled_loss: float | None = None
+    ramp: float = 0.0  # weight of the unlabelled terms just now
+    dice: float | None = None  # mean foreground Dice on held-out images; None when there are none
+    dice_by_class: Mapping[int, float] = field(default_factory=dict)
+    held_out: tuple[str, ...] = ()  # names of the images that Dice was measured on
+    message: str = ""  # a sentence for the user
+    model: Path | None = None  # where the model is, once there is one
+    preview: Prediction | None = None  # the plane in view, as the model sees it now
