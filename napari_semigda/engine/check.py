@@ -157,7 +157,8 @@ def check_mask(plane: Plane) -> dict[int, int]:
         low, high = int(band.min()), int(band.max())
         if low < 0:
             raise EngineError(
-                f"The mask of {name} holds the negative label {low}: use 0 for what is not painted and 1 to 255 for classes."
+                f"The mask of {name} holds the negative label {low}: "
+                "use 0 for what is not painted and 1 to 255 for classes."
             )
         if high > 255:
             raise EngineError(

@@ -172,7 +172,9 @@ class OneAtATime:
     """A lazy image that fails when the pixels of another one are still in memory."""
 
     shape, dtype, ndim = (24, 30), np.dtype(np.uint8), 2
-    handed_out: list[weakref.ref] = []
+
+    def __init__(self, handed_out):
+        self.handed_out = handed_out
 
     def __getitem__(self, key):
         assert not any(reference() is not None for reference in self.handed_out)
@@ -182,9 +184,10 @@ class OneAtATime:
 
 
 def test_lazy_images_are_read_one_by_one(request_):
-    lazy = tuple(Plane(f"{i}.png", OneAtATime()) for i in range(5))
+    handed_out = []
+    lazy = tuple(Plane(f"{i}.png", OneAtATime(handed_out)) for i in range(5))
     check_request(replace(request_, planes=request_.planes + lazy))
-    assert len(OneAtATime.handed_out) == 5
+    assert len(handed_out) == 5
 
 
 def test_output_that_cannot_be_written(request_, tmp_path):
