@@ -1,0 +1,53 @@
+"""Random variations of training crops, and the mixing of labelled with unlabelled pictures."""
+
+from __future__ import annotations
+
+import kornia.augmentation as K
+import torch
+from torch import Tensor
+
+
+class Augmentation:
+    """Flips, quarter turns, small rotations and colour changes of a batch, masks alike (kornia).
+
+    Scale is varied where crops are cut (`sampling`), from the image itself, so nothing is interpolated twice.
+    """
+
+    def __init__(self) -> None:
+        self._both = K.AugmentationSequential(
+            K.RandomHorizontalFlip(p=0.5),
+            K.RandomVerticalFlip(p=0.5),
+            K.RandomRotation90(times=(0, 3), p=0.75),
+            K.RandomAffine(degrees=20.0, padding_mode="reflection", p=0.4),
+            data_keys=["input", "mask", "mask"],
+        )
+        self._picture = K.ImageSequential(
+            K.ColorJiggle(brightness=0.15, contrast=0.2, saturation=0.15, hue=0.02, p=0.5),
+            K.RandomGamma(gamma=(0.7, 1.4), p=0.3),
+            K.RandomGaussianBlur((3, 3), (0.4, 1.0), p=0.1),
+        )
+
+    def __call__(self, image: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) float in [0, 1], (B, H, W) int64, (B, H, W) float -> the same, varied alike."""
+        image, target_f, weight_f = self._both(image, target[:, None].float(), weight[:, None])
+        image = self._picture(image).clamp(0, 1)
+        return image, target_f[:, 0].round().long(), weight_f[:, 0].round()
+
+
+def mix_boxes(first: Tensor, second: Tensor, box: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
+    """Swap one box between two batches (paper, stage 2: copy-paste in both directions).
+
+    Works on pictures (B, 3, H, W), targets and weights (B, H, W) alike; returns new tensors.
+    """
+    rows, columns = box
+    a, b = first.clone(), second.clone()
+    a[..., rows, columns], b[..., rows, columns] = second[..., rows, columns], first[..., rows, columns]
+    return a, b
+
+
+def random_box(height: int, width: int, share: float = 2 / 3) -> tuple[slice, slice]:
+    """A box of `share` of each side at a random place (paper: 2/3)."""
+    h, w = int(height * share), int(width * share)
+    top = int(torch.randint(0, height - h + 1, ()).item())
+    left = int(torch.randint(0, width - w + 1, ()).item())
+    return slice(top, top + h), slice(left, left + w)

@@ -1,0 +1,125 @@
+"""A `.semigda` model file: one safetensors file whose metadata is JSON. Data, never code.
+
+Tensors are called ``weights.NAME`` (what predicts), ``clean.NAME`` (weights that never saw the held-out images: the
+next round starts from them, so that its held-out Dice stays honest) and ``backbone.NAME`` (the frozen decoder, so that
+the file predicts the same masks after an update of the package).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from napari_semigda.engine.backbones import load_backbone
+from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.types import EngineError
+
+SCHEMA = 1
+_KEY = "semigda"
+
+
+def save_model(path: Path, model: SemiGDA, header: Mapping[str, Any], clean: Mapping[str, Tensor] | None) -> None:
+    """Write a model file, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where to; an existing file is replaced in one step.
+    model
+        With the weights that shall predict.
+    header
+        JSON-able: classes, view, training record (see `Trainer`); schema and version are added here.
+    clean
+        Weights by name that never saw the held-out images, None when nothing was held out.
+
+    Raises
+    ------
+    EngineError
+        When the file cannot be written.
+    """
+    tensors = {f"weights.{name}": _plain(weight) for name, weight in model.trained_parts().items()}
+    tensors |= {f"clean.{name}": _plain(weight) for name, weight in (clean or {}).items()}
+    tensors |= {f"backbone.{name}": _plain(weight) for name, weight in model.backbone.portable_state().items()}
+    head = {"schema": SCHEMA, "version": version("napari-semigda"), "class_count": model.class_count, **header}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata={_KEY: json.dumps(head)})
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise EngineError(f"The model could not be written to {path} ({error}). Choose another folder.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON of a model file, without its weights.
+
+    Raises
+    ------
+    EngineError
+        When the file is missing, damaged, not a model of this program, or from a newer version.
+    """
+    if not Path(path).is_file():
+        raise EngineError(f"There is no model file {path}. Check the name, or train a model first.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+        header = json.loads(text) if text is not None else None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise EngineError(f"{path} is damaged or not a SemiGDA model. Choose a .semigda file.") from error
+    if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
+        raise EngineError(f"{path} is not a SemiGDA model. Choose a .semigda file made by this program.")
+    if header["schema"] > SCHEMA:
+        raise EngineError(
+            f"{path} was made by a newer napari-semigda ({header.get('version', 'unknown')}). Update this one to use it."
+        )
+    return header
+
+
+def load_model(path: Path, device: torch.device, clean: bool = False) -> tuple[SemiGDA, dict[str, Any]]:
+    """A model and its header.
+
+    Parameters
+    ----------
+    path
+        The model file.
+    device
+        Where its weights go.
+    clean
+        Take the weights that never saw the held-out images, where the file has them.
+
+    Raises
+    ------
+    EngineError
+        As `read_header`, or when weights are missing or of another shape.
+    """
+    header = read_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            kind = "clean." if clean and any(n.startswith("clean.") for n in names) else "weights."
+            weights = {n.removeprefix(kind): file.get_tensor(n) for n in names if n.startswith(kind)}
+            frozen = {n.removeprefix("backbone."): file.get_tensor(n) for n in names if n.startswith("backbone.")}
+        backbone = load_backbone(header["backbone"])
+        backbone.restore(frozen)
+        model = SemiGDA(backbone, header["class_count"], header["mapper_width"])
+        model.load_state_dict({**model.state_dict(), **weights})
+        if set(weights) != set(model.trained_parts()):
+            raise KeyError("weights are missing")
+    except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+        raise EngineError(f"{path} is damaged: its weights do not fit together. Train the model again.") from error
+    return model.to(device, memory_format=torch.channels_last).eval(), header
+
+
+def _plain(weight: Tensor) -> Tensor:
+    return weight.detach().to("cpu", torch.float32).contiguous()

@@ -1,0 +1,101 @@
+"""SemiGDA: learning to segment as mapping an image's latent to its mask's latent, then generating the mask.
+
+Reads top to bottom as the paper does ("SemiGDA: Generative Dual-distribution Alignment for Semi-Supervised Medical
+Image Segmentation", CVPR 2026): a frozen autoencoder, DAM with its two branches, CDSA on the frozen decoder.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from napari_semigda.engine import palette
+from napari_semigda.engine.adapters import AdapterSet
+from napari_semigda.engine.alignment import LatentEncoder, LatentMapper
+from napari_semigda.engine.backbones import Backbone
+
+
+class Latents(NamedTuple):
+    """What DAM gives for one image: both branches' latent of the mask, and the features for their adapters."""
+
+    v: Tensor  # (B, Cz, H/8, W/8)
+    c: Tensor  # (B, Cz, H/8, W/8)
+    features_v: tuple[Tensor, ...]  # frozen encoder's, coarse to fine
+    features_c: tuple[Tensor, ...]  # CNN's, coarse to fine
+
+
+class Branches(NamedTuple):
+    """Log-probabilities of both branches, (B, K, H, W) each."""
+
+    v: Tensor
+    c: Tensor
+
+    def mean(self) -> Tensor:
+        """Mean probability of the two branches (the paper's prediction), (B, K, H, W) in [0, 1]."""
+        return (self.v.exp() + self.c.exp()) / 2
+
+    def disagreement(self) -> Tensor:
+        """How far the branches are apart: total variation of their class probabilities, (B, H, W) in [0, 1]."""
+        return (self.v.exp() - self.c.exp()).abs().sum(1) / 2
+
+
+class SemiGDA(nn.Module):
+    """The whole network: everything but the backbone is trainable.
+
+    Parameters
+    ----------
+    backbone
+        The frozen autoencoder.
+    class_count
+        K, background included. No weight depends on it: classes are colours of a palette.
+    mapper_width
+        Channels of the latent mapping model's first level (paper: 32).
+    """
+
+    def __init__(self, backbone: Backbone, class_count: int, mapper_width: int = 16) -> None:
+        super().__init__()
+        self.class_count = class_count
+        self.mapper_width = mapper_width
+        # The frozen generative model: image -> latent, latent -> picture.
+        self.backbone = backbone
+        # DAM: latent of the image -> latent of its mask, in two ways that can check each other.
+        self.latent_mapper = LatentMapper(backbone.latent_channels, mapper_width)  # branch V
+        self.latent_encoder = LatentEncoder(backbone.latent_channels)  # branch C
+        # CDSA: details for the frozen decoder.
+        self.image_adapters = AdapterSet(backbone.level_channels, backbone.feature_channels)
+        self.mask_adapters = AdapterSet(backbone.level_channels, self.latent_encoder.feature_channels)
+
+    def mask_latent(self, mask: Tensor) -> Tensor:
+        """The target of stage 1: a mask is a picture too. (B, H, W) class indices -> (B, Cz, H/8, W/8)."""
+        return self.backbone.encode(palette.paint(mask, self.class_count)).latent_mean
+
+    def align(self, image: Tensor, sample: bool = False) -> Latents:
+        """DAM: (B, 3, H, W) in [-1, 1] -> the mask's latent, as each branch sees it.
+
+        With `sample`, branch V starts from a draw of the image's latent distribution instead of its mean (the paper
+        does so in half of the training steps).
+        """
+        encoded = self.backbone.encode(image)
+        latent = encoded.sample() if sample else encoded.latent_mean
+        latent_c, features_c = self.latent_encoder(image)
+        return Latents(self.latent_mapper(latent), latent_c, encoded.features, features_c)
+
+    def generate(self, latents: Latents) -> Branches:
+        """CDSA: both latents through the frozen decoder, each with its own skip adapters -> log-probabilities."""
+        return Branches(
+            self._generate(latents.v, latents.features_v, self.image_adapters),
+            self._generate(latents.c, latents.features_c, self.mask_adapters),
+        )
+
+    def forward(self, image: Tensor, sample: bool = False) -> Branches:
+        """(B, 3, H, W) in [-1, 1], sides multiples of 32 -> (B, K, H, W) log-probabilities of both branches."""
+        return self.generate(self.align(image, sample))
+
+    def _generate(self, latent: Tensor, features: tuple[Tensor, ...], adapters: AdapterSet) -> Tensor:
+        picture = self.backbone.decode(latent, lambda level, x: adapters[level](x, features[level]))  # (B, 3, H, W)
+        return palette.scores(picture, self.class_count)
+
+    def trained_parts(self) -> dict[str, nn.Parameter]:
+        """Every weight that training changes, by name; what a model file holds."""
+        return {name: weight for name, weight in self.named_parameters() if not name.startswith("backbone.")}

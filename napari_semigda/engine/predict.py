@@ -1,0 +1,138 @@
+"""From a model and a plane to a mask: read at the model's scale, averaged over branches and flips, written back at full size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from monai.inferers import sliding_window_inference
+from torch import Tensor
+
+from napari_semigda.engine.checkpoint import load_model
+from napari_semigda.engine.device import mixed_precision, pick_device
+from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.sampling import ClassTable
+from napari_semigda.engine.types import DeviceName, EngineError, Plane, Prediction
+from napari_semigda.engine.view import STRIDE, PlaneReader, View
+
+_WHOLE = 1.75  # pictures up to this many crops a side are seen at once, larger ones through windows
+_OVERLAP = 0.25
+
+
+class Belief(NamedTuple):
+    """What the model thinks of one plane, at the working scale."""
+
+    probability: Tensor  # (K, h, w) float32, mean of both branches (and flips)
+    disagreement: Tensor  # (h, w) float32 in [0, 1]
+
+
+class Predictor:
+    """A model file, ready to segment planes.
+
+    Parameters
+    ----------
+    model
+        A `.semigda` file.
+    device
+        A device name, or "auto".
+
+    Raises
+    ------
+    EngineError
+        When the file or the device cannot be used.
+    """
+
+    def __init__(self, model: Path, device: DeviceName = "auto") -> None:
+        self.device = pick_device(device)
+        self._model, self.header = load_model(Path(model), self.device)
+        self._view = View(**self.header["view"])
+        self._table = ClassTable([c["id"] for c in self.header["classes"]], self.header["sparse"])
+        self.class_ids: tuple[int, ...] = self._table.ids
+        self.classes: dict[int, str] = {c["id"]: c["name"] for c in self.header["classes"]}
+
+    def predict(self, plane: Plane, index: int = 0, probabilities: bool = False) -> Prediction:
+        """The mask of one plane at its own height and width, averaged over four flips.
+
+        Raises
+        ------
+        EngineError
+            When the plane cannot be read or the computation fails.
+        """
+        try:
+            belief = believe(self._model, PlaneReader([plane]).whole(0, self._view.scale), self._view, flips=True)
+            return to_prediction(belief, plane, index, self._table, probabilities)
+        except (RuntimeError, MemoryError) as error:
+            raise EngineError(
+                f"{plane.name} could not be predicted ({error}). Try another device or a smaller image."
+            ) from error
+
+
+@torch.inference_mode()
+def believe(model: SemiGDA, picture: Tensor, view: View, flips: bool = False) -> Belief:
+    """Mean probability and disagreement of the branches over a whole picture.
+
+    Parameters
+    ----------
+    model
+        In the state that shall predict.
+    picture
+        (3, h, w) float in [0, 1] at the working scale.
+    view
+        Its crop tells how large a piece the model is used to.
+    flips
+        Average over the four mirror images: a little better, four times the work.
+    """
+    training = model.training
+    model.eval()
+    device = next(iter(model.trained_parts().values())).device
+    image = picture[None].to(device) * 2 - 1
+    both = torch.zeros(1, model.class_count + 1, *image.shape[-2:], device=device)
+    for axes in [(), (2,), (3,), (2, 3)] if flips else [()]:
+        seen = image.flip(axes) if axes else image
+        answer = _windows(model, seen, view)
+        both += answer.flip(axes) if axes else answer
+    both /= 4 if flips else 1
+    model.train(training)
+    return Belief(both[0, :-1], both[0, -1])
+
+
+def to_prediction(
+    belief: Belief, plane: Plane, index: int, table: ClassTable, probabilities: bool = False
+) -> Prediction:
+    """Resize a belief to the plane and choose the likeliest class of every pixel."""
+    size = plane.size
+    full = _resize(belief.probability, size)
+    return Prediction(
+        index=index,
+        name=plane.name,
+        mask=table.to_ids(full.argmax(0).cpu().numpy()),
+        doubt=_resize(belief.disagreement[None], size)[0].cpu().numpy(),
+        probabilities=full.cpu().numpy() if probabilities else None,
+    )
+
+
+def _windows(model: SemiGDA, image: Tensor, view: View) -> Tensor:
+    """(1, 3, h, w) in [-1, 1] -> (1, K + 1, h, w): probabilities, then disagreement."""
+
+    def look(window: Tensor) -> Tensor:
+        with mixed_precision(window.device):
+            branches = model(window)
+        return torch.cat([branches.mean(), branches.disagreement()[:, None]], 1).float()
+
+    height, width = image.shape[-2:]
+    if max(height, width) <= _WHOLE * view.crop:
+        bottom, right = -height % STRIDE, -width % STRIDE
+        padded = F.pad(image, (0, right, 0, bottom), mode="replicate")
+        return look(padded)[..., :height, :width]
+    roi = min(STRIDE * round(view.crop * 4 / 3 / STRIDE), 512)
+    return sliding_window_inference(
+        image, (roi, roi), 1, look, overlap=_OVERLAP, mode="gaussian", padding_mode="replicate"
+    )
+
+
+def _resize(values: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(values.shape[-2:]) == tuple(size):
+        return values
+    return F.interpolate(values[None], size=size, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,199 @@
+"""Crops to learn from: cut around painted pixels, from whole unlabelled pictures, and from pseudo-labelled ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_semigda.engine.types import Plane
+from napari_semigda.engine.view import PlaneReader, View, read_reflected, resize_picture, scaled_size
+
+_ON_PAINT = 2 / 3  # share of crops that are centred on a painted pixel
+_ZOOM = (0.8, 1.25)
+_POINTS = 2000  # painted pixels remembered a class and plane
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures with what is known of their pixels."""
+
+    image: Tensor  # (B, 3, crop, crop) float32 in [0, 1]
+    target: Tensor  # (B, crop, crop) int64 class indices
+    weight: Tensor  # (B, crop, crop) float32, 1 where the target counts
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(self.image.to(device), self.target.to(device), self.weight.to(device))
+
+
+class ClassTable:
+    """Class ids as painted (0..255) <-> class indices of the network (0..K-1).
+
+    With scribbles, 0 is "not annotated" and no class; otherwise it is the background, always index 0.
+    """
+
+    def __init__(self, class_ids: Sequence[int], sparse: bool) -> None:
+        self.ids = tuple(class_ids)
+        self.sparse = sparse
+        self._index = np.zeros(256, dtype=np.int64)
+        self._index[list(self.ids)] = np.arange(len(self.ids))
+
+    @classmethod
+    def of(cls, planes: Sequence[Plane], sparse: bool) -> ClassTable:
+        """The classes that are painted on any plane."""
+        found: set[int] = set()
+        for plane in planes:
+            if plane.mask is not None:
+                found |= {int(v) for v in np.unique(np.asarray(plane.mask))}
+        found = found - {0} if sparse else found | {0}
+        return cls(sorted(found), sparse)
+
+    def indices(self, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) ids -> (H, W) int64 indices, (H, W) float32 weights."""
+        known = mask > 0 if self.sparse else np.ones(mask.shape, dtype=bool)
+        return self._index[mask.astype(np.uint8)], known.astype(np.float32)
+
+    def to_ids(self, indices: np.ndarray) -> np.ndarray:
+        """Class indices -> uint8 class ids, any shape."""
+        return np.asarray(self.ids, dtype=np.uint8)[indices]
+
+
+class CropSampler:
+    """Random crops of some planes at the working scale.
+
+    Parameters
+    ----------
+    planes, reader
+        All planes of the request.
+    chosen
+        Indices of the planes that crops come from.
+    view, table
+        Scale, crop and classes of the run.
+    rng
+        The only source of randomness here.
+    """
+
+    def __init__(
+        self,
+        planes: Sequence[Plane],
+        reader: PlaneReader,
+        chosen: Sequence[int],
+        view: View,
+        table: ClassTable,
+        rng: np.random.Generator,
+    ) -> None:
+        self._planes, self._reader, self._view, self._table, self._rng = planes, reader, view, table, rng
+        self.chosen = list(chosen)
+        self._points = {i: self._painted_points(i) for i in self.chosen if planes[i].mask is not None}
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def draw(self, count: int) -> Batch:
+        """`count` crops; planes without a mask come with weight 0."""
+        crops = [self._crop(int(self._rng.choice(self.chosen))) for _ in range(count)]
+        image, target, weight = zip(*crops, strict=True)
+        return Batch(torch.stack(image), torch.stack(target), torch.stack(weight))
+
+    def _crop(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        side = max(8, round(self._view.crop / self._view.scale / self._rng.uniform(*_ZOOM)))
+        top, left = self._place(index, side)
+        crop = self._view.crop
+        image = resize_picture(self._reader.window(index, top, left, side, side), (crop, crop))
+        mask = self._planes[index].mask
+        if mask is None:
+            return image, torch.zeros(crop, crop, dtype=torch.int64), torch.zeros(crop, crop)
+        target, weight = self._table.indices(read_reflected(np.asarray(mask), top, left, side, side))
+        return image, _nearest(target, crop).long(), _nearest(weight, crop)
+
+    def _place(self, index: int, side: int) -> tuple[int, int]:
+        """Top left corner of a window: around a painted pixel of an evenly drawn class, or anywhere."""
+        points = self._points.get(index)
+        height, width = self._planes[index].size
+        if points and self._rng.random() < _ON_PAINT:
+            row, column = self._rng.choice(points[int(self._rng.integers(len(points)))])
+            jitter = self._rng.integers(-side // 4, side // 4 + 1, size=2)
+            return _inside(row + jitter[0] - side // 2, height, side), _inside(
+                column + jitter[1] - side // 2, width, side
+            )
+        return (
+            _inside(int(self._rng.integers(0, max(1, height - side + 1))), height, side),
+            _inside(int(self._rng.integers(0, max(1, width - side + 1))), width, side),
+        )
+
+    def _painted_points(self, index: int) -> list[np.ndarray]:
+        mask = np.asarray(self._planes[index].mask)
+        found = []
+        for class_id in self._table.ids:
+            if class_id == 0:
+                continue
+            points = np.argwhere(mask == class_id)
+            if len(points) > _POINTS:
+                points = self._rng.choice(points, _POINTS, replace=False)
+            if len(points):
+                found.append(points)
+        return found
+
+
+@dataclass(frozen=True)
+class PoolTile:
+    """A piece of an unlabelled picture and what the model made of it."""
+
+    image: Tensor  # (3, h, w) float16 in [0, 1]
+    target: Tensor  # (h, w) uint8 class indices
+    weight: Tensor  # (h, w) uint8, 1 where both branches agree and are sure
+
+
+class PseudoPool:
+    """Pseudo-labelled pictures, made once a phase in inference mode, so that a step costs no more than a labelled one."""
+
+    def __init__(self, view: View, rng: np.random.Generator) -> None:
+        self._view, self._rng = view, rng
+        self._tiles: list[PoolTile] = []
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+    def refill(self, tiles: Sequence[PoolTile]) -> None:
+        """Replace the pool by a new phase's tiles."""
+        self._tiles = list(tiles)
+
+    def draw(self, count: int) -> Batch:
+        """`count` random crops of the pool."""
+        crops = [self._crop(self._tiles[int(self._rng.integers(len(self._tiles)))]) for _ in range(count)]
+        image, target, weight = zip(*crops, strict=True)
+        return Batch(torch.stack(image), torch.stack(target), torch.stack(weight))
+
+    def _crop(self, tile: PoolTile) -> tuple[Tensor, Tensor, Tensor]:
+        crop = self._view.crop
+        side = round(crop / self._rng.uniform(*_ZOOM))
+        height, width = tile.target.shape
+        top, left = (_inside(int(self._rng.integers(0, max(1, n - side + 1))), n, side) for n in (height, width))
+        image = read_reflected(tile.image.permute(1, 2, 0).numpy(), top, left, side, side).astype(np.float32)
+        picture = resize_picture(torch.from_numpy(image).permute(2, 0, 1), (crop, crop))
+        target, weight = (read_reflected(t.numpy(), top, left, side, side) for t in (tile.target, tile.weight))
+        return picture, _nearest(target, crop).long(), _nearest(weight, crop)
+
+
+def cut_tile(planes: Sequence[Plane], reader: PlaneReader, index: int, view: View, rng: np.random.Generator) -> Tensor:
+    """(3, h, w) float32 in [0, 1]: a random piece of a plane at the working scale, at most 4/3 crop a side."""
+    height, width = planes[index].size
+    most = round(view.crop * 4 / 3 / view.scale)
+    rows, columns = min(height, most), min(width, most)
+    top, left = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1))
+    return resize_picture(reader.window(index, top, left, rows, columns), scaled_size(rows, columns, view.scale))
+
+
+def _inside(start: int, length: int, side: int) -> int:
+    """A window's start moved so that it lies inside, or is centred where it cannot."""
+    return int(np.clip(start, 0, length - side)) if length >= side else (length - side) // 2
+
+
+def _nearest(values: np.ndarray, side: int) -> Tensor:
+    flat = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    return F.interpolate(flat[None, None], size=(side, side), mode="nearest-exact")[0, 0]

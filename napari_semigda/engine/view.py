@@ -1,0 +1,132 @@
+"""How planes are looked at: the working scale and the crop, chosen from what was painted, and pixels read through them."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from napari_semigda.engine.normalise import Contrast, find_contrast, to_unit
+from napari_semigda.engine.types import Plane
+
+STRIDE = 32  # sides of what the networks see are multiples of this
+_CROP = 192  # training crop: about what two CPU cores can learn from more than once a second
+_READABLE_WIDTH = 28.0  # working pixels across the thinnest painted structure that are plenty
+_LEAST_WIDTH = 6.0  # below this, structures are enlarged
+_MOST_ENLARGED = 2.0
+_CACHE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class View:
+    """Scale and crop of a run; kept in the model file, because prediction must look in the same way."""
+
+    scale: float  # working pixels per image pixel
+    crop: int  # side of a training crop in working pixels, a multiple of 32
+
+    def describe(self, width: float) -> str:
+        """A sentence on what was chosen and why, for the dock."""
+        size = "full size" if self.scale == 1 else f"{self.scale:.0%} of their size"
+        return f"Your structures are about {width:.0f} pixels across, so images are read at {size}."
+
+
+def choose_view(planes: Sequence[Plane], crop: int | None = None) -> tuple[View, float]:
+    """Scale and crop from the painted masks, and the width in pixels of the thinnest structure that led to them.
+
+    Thick structures need no fine pixels: the whole picture then fits into one crop, which sees more at once and costs
+    less. Thin ones are read at full size.
+    """
+    width = thinnest_width([np.asarray(p.mask) for p in planes if p.mask is not None])
+    side = crop or _CROP
+    longest = float(np.median([max(p.size) for p in planes]))
+    if width < _LEAST_WIDTH / 2:
+        scale = min(_MOST_ENLARGED, _LEAST_WIDTH / 2 / width)
+    else:
+        scale = min(1.0, max(side / longest, _READABLE_WIDTH / width))
+    needed = STRIDE * math.ceil(longest * scale / STRIDE)
+    return View(round(scale, 4), max(2 * STRIDE, min(STRIDE * round(side / STRIDE), needed))), width
+
+
+def thinnest_width(masks: Sequence[np.ndarray]) -> float:
+    """Typical width in pixels of the thinnest class: 4 x the mean distance to its border (exact for a long strip)."""
+    widths: dict[int, list[float]] = {}
+    for mask in masks:
+        for class_id in np.unique(mask[mask > 0]):
+            inside = mask == class_id
+            distance = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+            widths.setdefault(int(class_id), []).append(4 * float(distance[inside].mean()))
+    return min((float(np.median(w)) for w in widths.values()), default=_READABLE_WIDTH)
+
+
+class PlaneReader:
+    """Windows of planes at the working scale, in [0, 1]; keeps recently read planes in memory up to a limit."""
+
+    def __init__(self, planes: Sequence[Plane]) -> None:
+        self._planes = planes
+        self._contrast: dict[int, Contrast] = {}
+        self._arrays: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def contrast(self, index: int) -> Contrast:
+        """The plane's grey range, found once."""
+        if index not in self._contrast:
+            self._contrast[index] = find_contrast(self._pixels(index))
+        return self._contrast[index]
+
+    def window(self, index: int, top: int, left: int, height: int, width: int) -> Tensor:
+        """(3, height, width) float32 in [0, 1], in image pixels; beyond the border the picture is reflected."""
+        pixels = read_reflected(self._pixels(index), top, left, height, width)
+        return torch.from_numpy(to_unit(pixels, self.contrast(index)))
+
+    def whole(self, index: int, scale: float) -> Tensor:
+        """(3, h, w) float32 in [0, 1]: the whole plane at a working scale."""
+        height, width = self._planes[index].size
+        unit = torch.from_numpy(to_unit(np.asarray(self._pixels(index)), self.contrast(index)))
+        return resize_picture(unit, scaled_size(height, width, scale))
+
+    def _pixels(self, index: int) -> np.ndarray:
+        if index in self._arrays:
+            self._arrays.move_to_end(index)
+            return self._arrays[index]
+        pixels = self._planes[index].image
+        if math.prod(pixels.shape) * np.dtype(pixels.dtype).itemsize > _CACHE_BYTES // 16:
+            return pixels  # huge: read through windows, never whole
+        pixels = np.asarray(pixels)
+        self._arrays[index] = pixels
+        while sum(a.nbytes for a in self._arrays.values()) > _CACHE_BYTES:
+            self._arrays.popitem(last=False)
+        return pixels
+
+
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width in working pixels, at least one stride each."""
+    return max(STRIDE, round(height * scale)), max(STRIDE, round(width * scale))
+
+
+def resize_picture(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """(C, H, W) -> (C, *size), smooth and without aliasing; unchanged when the size is."""
+    if tuple(picture.shape[-2:]) == tuple(size):
+        return picture
+    return F.interpolate(picture[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+def read_reflected(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    """A window of (H, W, ...) that may reach over the border, where the content is reflected."""
+    rows = _reflected(np.arange(top, top + height), pixels.shape[0])
+    columns = _reflected(np.arange(left, left + width), pixels.shape[1])
+    near = np.asarray(pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
+    if top >= 0 and left >= 0 and top + height <= pixels.shape[0] and left + width <= pixels.shape[1]:
+        return near
+    return near[np.ix_(rows - rows.min(), columns - columns.min())]
+
+
+def _reflected(positions: np.ndarray, length: int) -> np.ndarray:
+    period = max(1, 2 * length - 2)
+    folded = np.abs(positions) % period
+    return np.where(folded >= length, period - folded, folded)
