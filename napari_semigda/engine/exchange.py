@@ -1,0 +1,367 @@
+"""What the viewer and its training process hand to each other: a folder of arrays and lines of JSON.
+
+Arrays travel as ``.npy`` files that the other side maps into memory; nothing is pickled. Every file is written
+under another name and then moved into place, so a reader meets whole files only. A run folder holds::
+
+    request.json          what is asked for, with the shape and dtype of every array it names
+    images/               one file a plane, written once and kept while its content stays the same
+    round-3/              the masks of that round on the way in, previews and predictions on the way out
+
+Neither torch nor Qt is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from napari_semigda.engine.types import EngineError, Plane, Prediction, Report, Settings, TrainRequest
+
+SCHEMA = 1
+MAX_REQUEST_BYTES = 64 * 2**20  # a request of a hundred thousand planes is a quarter of this
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """Predict planes with a finished model."""
+
+    planes: tuple[Plane, ...]
+    model: Path
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How good the model in use is, and on which images that was measured."""
+
+    model: Path
+    dice: float | None = None
+    held_out: tuple[str, ...] = ()
+    number: int = 0
+
+    def beats(self, other: Standing, tolerance: float = 0.005) -> bool:
+        """Whether this model is clearly better than `other`, judged on the very same images.
+
+        Dice of different held-out images says nothing about which model is better, so the answer is then no.
+        """
+        if self.dice is None or other.dice is None or not self.held_out or set(self.held_out) != set(other.held_out):
+            return False
+        return self.dice > other.dice + tolerance
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing for the training process to do."""
+
+    request: TrainRequest | PredictRequest
+    generation: int = 0
+    view: int = 0  # the plane on screen: previewed first, predicted first
+    before: Standing | None = None  # the model in use until now; kept when this round turns out worse
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended, when it ended well."""
+
+    model: Path | None = None
+    stopped: bool = False
+    kept: bool = False  # True: the new model was worse, `model` is the one in use before
+    skipped: tuple[str, ...] = field(default_factory=tuple)  # one sentence for each plane that has no prediction
+
+
+# -- arrays ---------------------------------------------------------------------------------------------------------
+
+
+def save_array(path: Path, array: np.ndarray) -> dict[str, Any]:
+    """Write one array so that readers see all of it or nothing.
+
+    Parameters
+    ----------
+    path : Path
+        Where the ``.npy`` file goes; its folder exists.
+    array : numpy.ndarray
+        Numbers of any shape.
+
+    Returns
+    -------
+    dict
+        ``shape`` and ``dtype``, as `load_array` expects them.
+
+    Raises
+    ------
+    EngineError
+        When the array holds Python objects or the disk refuses it.
+    """
+    if array.dtype.hasobject:
+        raise EngineError(f"{path.stem} does not hold numbers: choose a layer of numbers.")
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise EngineError(f"Cannot write to {path.parent} ({error.strerror}): make room on that disk.") from error
+    return {"shape": list(array.shape), "dtype": array.dtype.str}
+
+
+def load_array(path: Path, shape: Any = None, dtype: Any = None, *, mapped: bool = True) -> np.ndarray:
+    """Read one array, mapped into memory unless `mapped` is False, after checking that it is what was announced.
+
+    Raises
+    ------
+    EngineError
+        When the file is missing, cut short, pickled, or of another shape or dtype.
+    """
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise EngineError(f"The file {path.name} in {path.parent} is missing or damaged: press Train again.") from error
+    if (shape is not None and list(array.shape) != list(shape)) or (dtype is not None and array.dtype.str != dtype):
+        raise EngineError(f"The file {path.name} in {path.parent} is not the array expected: press Train again.")
+    return array
+
+
+def _write_image(folder: Path, index: int, plane: Plane) -> dict[str, Any]:
+    """Write the pixels of one plane unless the same pixels are there from an earlier round."""
+    key = getattr(plane.image, "key", None)  # lazy planes bring a key, so that nothing is computed to compare
+    if key is not None and (known := folder / f"{index:05d}-{key}.npy").exists():
+        return {"file": f"images/{known.name}", "shape": list(plane.image.shape), "dtype": _header_dtype(known)}
+    pixels = np.ascontiguousarray(plane.image)
+    if pixels.dtype.hasobject:
+        raise EngineError(f"{plane.name} does not hold numbers: choose an image layer of numbers.")
+    if key is None:
+        key = hashlib.blake2b(memoryview(pixels.reshape(-1).view(np.uint8)), digest_size=8).hexdigest()
+    path = folder / f"{index:05d}-{key}.npy"
+    if path.exists():
+        return {"file": f"images/{path.name}", "shape": list(pixels.shape), "dtype": pixels.dtype.str}
+    return {"file": f"images/{path.name}", **save_array(path, pixels)}
+
+
+def _header_dtype(path: Path) -> str:
+    return load_array(path).dtype.str
+
+
+# -- requests -------------------------------------------------------------------------------------------------------
+
+
+def write_job(folder: Path, job: Job) -> Iterator[tuple[int, int]]:
+    """Write all that `job` needs into `folder`; ``folder / "request.json"`` comes last.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder, made when missing. Images of earlier jobs in it are reused or removed.
+    job : Job
+        What to write.
+
+    Yields
+    ------
+    tuple of int
+        How many planes are written, of how many: a place to show progress or to give up.
+
+    Raises
+    ------
+    EngineError
+        When the disk is full or read-only, or a plane cannot be read.
+    """
+    images, answers = folder / "images", folder / f"round-{job.generation}"
+    for needed in (images, answers):
+        try:
+            needed.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EngineError(f"Cannot make the folder {needed} ({error.strerror}): free that disk.") from error
+    _check_room(folder, job.request.planes)
+    planes = []
+    for index, plane in enumerate(job.request.planes):
+        entry = {"name": plane.name, "group": plane.group, "image": _write_image(images, index, plane), "mask": None}
+        if plane.mask is not None:
+            mask = np.ascontiguousarray(plane.mask)
+            entry["mask"] = {"file": f"{answers.name}/mask-{index:05d}.npy"}
+            entry["mask"] |= save_array(answers / f"mask-{index:05d}.npy", mask)
+        planes.append(entry)
+        yield index + 1, len(job.request.planes)
+    _drop_unused(folder, {Path(entry["image"]["file"]).name for entry in planes}, answers)
+    _write_json(folder / "request.json", _describe(job) | {"planes": planes})
+
+
+def _describe(job: Job) -> dict[str, Any]:
+    """Everything of a job but its planes."""
+    common = {"schema": SCHEMA, "generation": job.generation, "view": job.view, "before": None}
+    if job.before is not None:
+        common["before"] = asdict(job.before) | {"model": str(job.before.model)}
+    request = job.request
+    if isinstance(request, PredictRequest):
+        return common | {"do": "predict", "model": str(request.model), "device": request.device}
+    return common | {
+        "do": "train",
+        "out": str(request.out),
+        "init": None if request.init is None else str(request.init),
+        "classes": {str(number): name for number, name in request.classes.items()},
+        "settings": asdict(request.settings),
+    }
+
+
+def _check_room(folder: Path, planes: tuple[Plane, ...]) -> None:
+    """Refuse before writing when the images do not fit, rather than fill the user's disk."""
+    present = sum(file.stat().st_size for file in (folder / "images").iterdir())
+    needed = sum(_bytes(plane.image) for plane in planes) - present
+    free = shutil.disk_usage(folder).free
+    if needed + 64 * 2**20 > free:
+        raise EngineError(
+            f"The images need {needed / 2**20:.0f} MB in {folder.parent}, where {free / 2**20:.0f} MB are free: "
+            "make room there, or set the TMPDIR variable to a folder on a larger disk."
+        )
+
+
+def _bytes(image: Any) -> int:
+    return int(np.prod(image.shape, dtype=np.int64)) * np.dtype(image.dtype).itemsize
+
+
+def _drop_unused(folder: Path, used: set[str], answers: Path) -> None:
+    """Remove images that changed since and the exchanged arrays of earlier rounds; models stay."""
+    for file in (folder / "images").iterdir():
+        if file.name not in used:
+            file.unlink(missing_ok=True)
+    for earlier in folder.glob("round-*"):
+        if earlier != answers:
+            for file in earlier.glob("*.npy"):
+                file.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise EngineError(f"Cannot write to {path.parent} ({error.strerror}): make room on that disk.") from error
+
+
+def read_job(path: Path) -> Job:
+    """Read what `write_job` wrote, with every array mapped into memory.
+
+    Parameters
+    ----------
+    path : Path
+        The ``request.json`` of a run folder.
+
+    Returns
+    -------
+    Job
+        Equal to the one written; images and masks are read-only maps.
+
+    Raises
+    ------
+    EngineError
+        When the file is missing, too large, not ours, of a newer version, or names a file outside its folder.
+    """
+    try:
+        if path.stat().st_size > MAX_REQUEST_BYTES:
+            raise EngineError(f"{path} is too large to be a request of ours.")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise EngineError(f"{path} was written by another version of napari-semigda: restart the viewer.")
+        return _job(content, path.parent)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EngineError(f"{path} is missing or damaged: press Train again.") from error
+
+
+def _job(content: dict[str, Any], folder: Path) -> Job:
+    planes = tuple(
+        Plane(entry["name"], _array(folder, entry["image"]), _array(folder, entry["mask"]), entry["group"])
+        for entry in content["planes"]
+    )
+    if content["do"] == "predict":
+        request = PredictRequest(planes, Path(content["model"]), content["device"])
+    else:
+        request = TrainRequest(
+            planes=planes,
+            out=Path(content["out"]),
+            settings=Settings(**content["settings"]),
+            init=None if content["init"] is None else Path(content["init"]),
+            classes={int(number): name for number, name in content["classes"].items()},
+        )
+    before = content["before"]
+    if before is not None:
+        before = Standing(**(before | {"model": Path(before["model"]), "held_out": tuple(before["held_out"])}))
+    return Job(request, int(content["generation"]), int(content["view"]), before)
+
+
+def _array(folder: Path, entry: dict[str, Any] | None) -> np.ndarray | None:
+    if entry is None:
+        return None
+    return load_array(inside(folder, entry["file"]), entry["shape"], entry["dtype"])
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`name` as a path in `folder`; refused with an EngineError when it would lead anywhere else."""
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts or "\\" in name or ":" in name:
+        raise EngineError(f"The file name {name!r} leads out of {folder}: press Train again.")
+    return folder / relative
+
+
+# -- answers --------------------------------------------------------------------------------------------------------
+
+
+def prediction_to_json(prediction: Prediction, folder: Path, stem: str) -> dict[str, Any]:
+    """Write the arrays of `prediction` into `folder` as ``STEM-mask.npy`` and ``STEM-doubt.npy`` and name them."""
+    mask, doubt = f"{stem}-mask.npy", f"{stem}-doubt.npy"
+    save_array(folder / mask, np.asarray(prediction.mask, np.uint8))
+    # Doubt is looked at, never computed with: 256 steps are plenty and a quarter of the memory.
+    save_array(folder / doubt, np.clip(np.nan_to_num(prediction.doubt) * 255, 0, 255).astype(np.uint8))
+    return {"plane": prediction.index, "name": prediction.name, "mask": mask, "doubt": doubt}
+
+
+def prediction_from_json(content: Mapping[str, Any], folder: Path) -> Prediction:
+    """Read a prediction into memory and remove its files, so that none pile up.
+
+    Returns
+    -------
+    Prediction
+        `mask` (H, W) uint8; `doubt` (H, W) float32 in [0, 1], in steps of 1/255.
+    """
+    paths = [inside(folder, content[key]) for key in ("mask", "doubt")]
+    mask, doubt = (load_array(path, mapped=False) for path in paths)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    if mask.ndim != 2 or mask.shape != doubt.shape:
+        raise EngineError(f"The prediction of {content['name']} is damaged: press Train again.")
+    return Prediction(int(content["plane"]), content["name"], mask, doubt.astype(np.float32) / 255)
+
+
+def report_to_json(report: Report, folder: Path, stem: str) -> dict[str, Any]:
+    """A report as plain JSON values; the arrays of its preview go to `folder`."""
+    content = {key: value for key, value in vars(report).items() if key not in ("preview", "dice_by_class")}
+    content["dice_by_class"] = {str(number): _finite(dice) for number, dice in report.dice_by_class.items()}
+    content["model"] = None if report.model is None else str(report.model)
+    for key in ("loss", "unlabelled_loss", "dice", "remaining"):
+        content[key] = _finite(content[key])
+    if report.preview is not None:
+        content["preview"] = prediction_to_json(report.preview, folder, stem)
+    return content
+
+
+def report_from_json(content: Mapping[str, Any], folder: Path) -> Report:
+    """The report that `report_to_json` wrote, its preview read into memory."""
+    known = {key: value for key, value in content.items() if key in Report.__dataclass_fields__}
+    preview = known.pop("preview", None)
+    known["model"] = Path(known["model"]) if known.get("model") else None
+    known["held_out"] = tuple(known.get("held_out", ()))
+    known["dice_by_class"] = {int(number): dice for number, dice in known.get("dice_by_class", {}).items()}
+    report = Report(**known)
+    return report if preview is None else replace(report, preview=prediction_from_json(preview, folder))
+
+
+def _finite(value: float | None) -> float | None:
+    """None for NaN and infinities, which JSON does not have."""
+    return float(value) if value is not None and np.isfinite(value) else None
