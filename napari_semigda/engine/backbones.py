@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,7 +175,7 @@ class CompactDecoder(nn.Module):
         super().__init__()
         self.inlet = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(nn.ModuleList((ResidualBlock(w), ResidualBlock(w))) for w in widths)
-        self.ups = nn.ModuleList(nn.Conv2d(a, 4 * b, 1) for a, b in zip(widths, widths[1:]))
+        self.ups = nn.ModuleList(nn.Conv2d(a, 4 * b, 1) for a, b in pairwise(widths))
         self.outlet = nn.Conv2d(widths[-1], 12, 3, padding=1)
 
     def forward(self, latent: Tensor, adapt: Adapt | None) -> Tensor:
