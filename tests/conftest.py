@@ -1,0 +1,86 @@
+"""What every test shares: few threads, no network, and the bundled sample."""
+
+import atexit
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+# Before torch or numpy load, here and in the child processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+# The guard below does not reach child processes; a proxy that nobody listens at does.
+for _name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+    os.environ[_name] = "http://127.0.0.1:9"
+# The viewer fixture resets napari's settings: never those of the person who runs the tests.
+_settings = tempfile.mkdtemp(prefix="semigda-tests-")
+atexit.register(shutil.rmtree, _settings, ignore_errors=True)
+os.environ["NAPARI_CONFIG"] = str(Path(_settings) / "settings.yaml")
+
+import pytest  # noqa: E402
+
+from napari_semigda import sample_data  # noqa: E402
+
+
+def _is_local(family: int, address) -> bool:
+    if family == getattr(socket, "AF_UNIX", None):
+        return True
+    host = address[0] if isinstance(address, tuple) else str(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """Fail a test that reaches for the network, even when the code under test swallows the refusal.
+
+    Yields the list of refused addresses, so that a test of this guard can empty it.
+    """
+    refused = []
+
+    def guard(method):
+        def connect(self, address, *args):
+            if not _is_local(self.family, address):
+                refused.append(address)
+                raise OSError(f"tests are offline, refused {address}")
+            return method(self, address, *args)
+
+        return connect
+
+    def getaddrinfo(host, *args, **kwargs):
+        if not _is_local(socket.AF_INET, (host.decode() if isinstance(host, bytes) else host or "localhost",)):
+            refused.append(host)
+            raise socket.gaierror(f"tests are offline, refused to look up {host}")
+        return look_up(host, *args, **kwargs)
+
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket.socket, "connect", guard(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guard(socket.socket.connect_ex))
+    yield refused
+    if refused:
+        pytest.fail(f"the test reached for the network: {refused}")
+
+
+@pytest.fixture(scope="session")
+def sample_images():
+    """The bundled slices, (24, 200, 160) uint8, not to be written to."""
+    return _read("images")
+
+
+@pytest.fixture(scope="session")
+def sample_truth():
+    """Class ids of every pixel of the bundled slices, (24, 200, 160) uint8, not to be written to."""
+    return _read("truth")
+
+
+def _read(kind: str):
+    import tifffile
+
+    stack = tifffile.imread(sample_data.SAMPLE / kind / "brain.tif")
+    stack.flags.writeable = False
+    return stack
