@@ -171,6 +171,7 @@ def save(average: CompactBackbone, out: Path, record: dict, pictures: list[Tenso
     out.parent.mkdir(parents=True, exist_ok=True)
     state = {key: tensor.half() for key, tensor in scaled.portable_state().items()}
     save_file(state, partial, metadata={"record": json.dumps(record)})
+    partial.chmod(0o644)  # safetensors writes for its owner alone
     os.replace(partial, out)
     logger.info("saved %s after %d steps", out, record["steps"])
 
