@@ -14,7 +14,7 @@ from napari_semigda.engine.efficientnet import efficientnet_lite0
 
 
 class ResidualBlock(nn.Module):
-    """GroupNorm, SiLU, 3 x 3 convolution, twice, around an identity (or 1 x 1) path: (B, in, h, w) -> (B, out, h, w)."""
+    """GroupNorm, SiLU, 3 x 3 convolution, twice, beside the identity: (B, in, h, w) -> (B, out, h, w)."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()

@@ -81,7 +81,7 @@ def read_header(path: Path) -> dict[str, Any]:
         raise EngineError(f"{path} is not a SemiGDA model. Choose a .semigda file made by this program.")
     if header["schema"] > SCHEMA:
         raise EngineError(
-            f"{path} was made by a newer napari-semigda ({header.get('version', 'unknown')}). Update this one to use it."
+            f"{path} was made by a newer napari-semigda ({header.get('version', 'unknown')}). Update yours to use it."
         )
     return header
 
@@ -110,12 +110,11 @@ def load_model(path: Path, device: torch.device, clean: bool = False) -> tuple[S
             kind = "clean." if clean and any(n.startswith("clean.") for n in names) else "weights."
             weights = {n.removeprefix(kind): file.get_tensor(n) for n in names if n.startswith(kind)}
             frozen = {n.removeprefix("backbone."): file.get_tensor(n) for n in names if n.startswith("backbone.")}
-        backbone = load_backbone(header["backbone"])
-        backbone.restore(frozen)
-        model = SemiGDA(backbone, header["class_count"], header["mapper_width"])
-        model.load_state_dict({**model.state_dict(), **weights})
+        model = SemiGDA(load_backbone(header["backbone"]), header["class_count"], header["mapper_width"])
         if set(weights) != set(model.trained_parts()):
             raise KeyError("weights are missing")
+        model.load_state_dict(weights, strict=False)
+        model.backbone.restore(frozen)
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         raise EngineError(f"{path} is damaged: its weights do not fit together. Train the model again.") from error
     return model.to(device, memory_format=torch.channels_last).eval(), header

@@ -1,4 +1,4 @@
-"""From a model and a plane to a mask: read at the model's scale, averaged over branches and flips, written back at full size."""
+"""From a model and a plane to a mask: read at the model's scale, averaged over branches and flips, at full size."""
 
 from __future__ import annotations
 

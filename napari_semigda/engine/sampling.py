@@ -150,7 +150,7 @@ class PoolTile:
 
 
 class PseudoPool:
-    """Pseudo-labelled pictures, made once a phase in inference mode, so that a step costs no more than a labelled one."""
+    """Pseudo-labelled pictures, made once a phase in inference mode, so that a step costs no more than before."""
 
     def __init__(self, view: View, rng: np.random.Generator) -> None:
         self._view, self._rng = view, rng

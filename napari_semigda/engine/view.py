@@ -1,4 +1,4 @@
-"""How planes are looked at: the working scale and the crop, chosen from what was painted, and pixels read through them."""
+"""How planes are looked at: working scale and crop, chosen from what was painted, and pixels read through them."""
 
 from __future__ import annotations
 

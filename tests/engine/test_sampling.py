@@ -1,0 +1,95 @@
+"""Hold-outs, working scale and crops."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_semigda.engine.augment import Augmentation, mix_boxes, random_box
+from napari_semigda.engine.normalise import find_contrast, to_unit
+from napari_semigda.engine.sampling import ClassTable, CropSampler
+from napari_semigda.engine.types import Plane
+from napari_semigda.engine.validate import hold_out
+from napari_semigda.engine.view import PlaneReader, View, choose_view, read_reflected, thinnest_width
+
+from .conftest import drawn_planes
+
+
+def test_one_of_eight_is_held_out_and_at_least_one_of_two():
+    assert [len(hold_out(drawn_planes(n, 3))) for n in (1, 2, 3, 8, 16)] == [0, 1, 1, 1, 2]
+
+
+def test_held_out_images_stay_held_out_and_seen_ones_never_become_so():
+    planes = drawn_planes(4, 1)
+    assert hold_out(planes, earlier=["disc2"]) == (2,)
+    chosen = hold_out(planes, seen=["disc0", "disc1", "disc3"])
+    assert chosen == (2,)
+    assert hold_out(planes, seen=["disc0", "disc1", "disc2", "disc3"]) == ()
+
+
+def test_a_neighbouring_slice_is_not_the_first_choice():
+    planes = drawn_planes(3, 20)
+    same = [Plane(f"s{i}", p.image, planes[0].mask if i in (4, 5, 15) else None, "brain") for i, p in enumerate(planes)]
+    assert hold_out(same) == (15,)
+
+
+def test_width_of_a_strip_and_scale():
+    strip = np.zeros((200, 200), dtype=np.uint8)
+    strip[90:100] = 1
+    assert thinnest_width([strip]) == pytest.approx(10, rel=0.25)
+    blob = np.zeros((800, 800), dtype=np.uint8)
+    blob[200:600, 200:600] = 1
+    picture = np.zeros((800, 800), dtype=np.uint8)
+    coarse, _ = choose_view([Plane("b", picture, blob)])
+    assert coarse.scale < 0.4
+    lines = np.zeros((800, 800), dtype=np.uint8)
+    lines[::40] = lines[1::40] = lines[2::40] = lines[3::40] = 1
+    fine, _ = choose_view([Plane("l", picture, lines)])
+    assert fine.scale == 1
+    assert fine.crop % 32 == coarse.crop % 32 == 0
+
+
+def test_windows_beyond_the_border_are_reflections():
+    pixels = np.arange(12).reshape(3, 4)
+    assert np.array_equal(read_reflected(pixels, -2, -1, 7, 6), np.pad(pixels, ((2, 2), (1, 1)), mode="reflect"))
+
+
+def test_contrast_ignores_hot_pixels_and_keeps_rgb_bytes():
+    rng = np.random.default_rng(0)
+    grey = rng.normal(1000, 50, (100, 100)).astype(np.float32)
+    grey[0, 0] = 1e9
+    assert find_contrast(grey).high < 1500
+    assert find_contrast(np.zeros((5, 5, 3), np.uint8)) == (0.0, 255.0)
+    unit = to_unit(grey, find_contrast(grey))
+    assert unit.shape == (3, 100, 100)
+    assert 0 <= unit.min() < 0.1 < 0.9 < unit.max() <= 1
+
+
+def test_crops_follow_the_classes_not_the_area():
+    mask = np.zeros((400, 400), dtype=np.uint8)
+    mask[:200, :], mask[300:306, 300:306] = 1, 9  # 9 is rare
+    plane = Plane("p", np.random.default_rng(0).integers(0, 255, mask.shape).astype(np.uint8), mask)
+    table = ClassTable.of([plane], sparse=False)
+    sampler = CropSampler([plane], PlaneReader([plane]), [0], View(1.0, 64), table, np.random.default_rng(0))
+    batch = sampler.draw(60)
+    assert table.ids == (0, 1, 9)
+    assert (batch.target == 2).flatten(1).any(1).float().mean() > 0.25
+    assert batch.image.shape == (60, 3, 64, 64)
+    assert 0 <= batch.image.min() <= batch.image.max() <= 1
+
+
+def test_augmentation_moves_picture_and_mask_together():
+    torch.manual_seed(0)
+    target = torch.zeros(16, 64, 64, dtype=torch.long)
+    target[:, 8:30, 20:50] = 1
+    image = target[:, None].float().repeat(1, 3, 1, 1)
+    moved, moved_target, _ = Augmentation()(image, target, torch.ones(16, 64, 64))
+    assert ((moved.mean(1) > 0.5).long() == moved_target).float().mean() > 0.97
+    assert not torch.equal(moved_target, target)
+
+
+def test_mixing_swaps_one_box_and_keeps_everything():
+    a, b = torch.zeros(2, 30, 30), torch.ones(2, 30, 30)
+    mixed_a, mixed_b = mix_boxes(a, b, random_box(30, 30))
+    assert torch.equal(mixed_a + mixed_b, torch.ones(2, 30, 30))
+    assert mixed_a.sum() == 2 * 20 * 20
+    assert a.sum() == 0

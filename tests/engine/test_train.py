@@ -1,0 +1,154 @@
+"""The training loop as users get it: honest figures, warm rounds, Stop, repeatable."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from napari_semigda.engine.checkpoint import load_model, read_header
+from napari_semigda.engine.predict import Predictor
+from napari_semigda.engine.train import Trainer
+from napari_semigda.engine.types import EngineError, Plane, Settings, TrainRequest
+
+from .conftest import draw_discs, drawn_planes
+
+
+def fit(planes, out, **settings):
+    return list(Trainer().fit(TrainRequest(planes, out, Settings(**{"max_steps": 12, "crop": 64, **settings}))))
+
+
+def dice_of(model, seeds=range(100, 104)) -> float:
+    predictor = Predictor(model)
+    scores = []
+    for seed in seeds:
+        picture, truth = draw_discs(seed)
+        mask = predictor.predict(Plane("new", picture)).mask
+        scores.append(2 * np.sum(mask & truth) / (mask.sum() + truth.sum()))
+    return float(np.mean(scores))
+
+
+def test_it_learns_discs_it_never_saw(tiny_run):
+    _, reports, model = tiny_run
+    assert reports[-1].stage == "done"
+    assert reports[-1].model == model
+    assert dice_of(model) > 0.8
+
+
+def test_reports_say_what_a_user_wants_to_know(tiny_run):
+    _, reports, _ = tiny_run
+    fractions = [r.fraction for r in reports]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert {"starting", "checking", "done"} <= {r.stage for r in reports}
+    assert any(r.preview is not None and r.preview.mask.shape == (64, 72) for r in reports)
+    assert reports[-1].dice == pytest.approx(max(r.dice for r in reports if r.dice is not None))
+    assert len(reports[-1].held_out) == 1
+    assert all("." in r.message for r in reports if r.stage == "done")
+
+
+def test_the_held_out_image_is_never_trained_on_before_its_figure(tiny_run):
+    request, reports, model = tiny_run
+    training = read_header(model)["training"]
+    assert training["held_out"] == list(reports[-1].held_out)
+    assert not set(training["held_out"]) & set(training["trained_on"])
+    final, _ = load_model(model, torch.device("cpu"))
+    clean, _ = load_model(model, torch.device("cpu"), clean=True)
+    assert any(not torch.equal(a, b) for a, b in zip(final.parameters(), clean.parameters(), strict=True))
+
+
+def test_a_round_starts_from_the_last_weights_and_keeps_the_same_image_back(tiny_run, tmp_path):
+    request, reports, model = tiny_run
+    warm = dataclasses.replace(
+        request, out=tmp_path / "two.semigda", init=model, settings=dataclasses.replace(request.settings, max_steps=4)
+    )
+    second = list(Trainer().fit(warm))
+    assert second[-1].held_out == reports[-1].held_out
+    assert second[-1].dice >= reports[-1].dice - 1e-6  # the better weights are kept
+    assert dice_of(warm.out) > 0.8
+    assert read_header(warm.out)["training"]["rounds"] == 2
+
+
+def test_a_class_painted_later_joins_a_warm_round(tiny_run, tmp_path):
+    request, _, model = tiny_run
+    planes = list(request.planes)
+    mask = np.asarray(planes[0].mask).copy()
+    mask[:10, :10] = 5
+    planes[0] = dataclasses.replace(planes[0], mask=mask)
+    out = tmp_path / "more.semigda"
+    list(Trainer().fit(TrainRequest(tuple(planes), out, Settings(max_steps=4, crop=64), init=model)))
+    assert Predictor(out).class_ids == (0, 1, 5)
+
+
+def test_stop_keeps_the_best_and_saves(tmp_path):
+    trainer = Trainer()
+    out = tmp_path / "stopped.semigda"
+    last = None
+    for report in trainer.fit(TrainRequest(drawn_planes(2, 2), out, Settings(minutes=5, crop=64))):
+        last = report
+        if report.step >= 3:
+            trainer.stop()
+    assert last.stage == "stopped"
+    assert last.step < 10
+    assert last.dice is not None
+    assert Predictor(out).predict(drawn_planes(1, 0)[0]).mask.shape == (64, 72)
+
+
+def test_same_seed_same_weights(tmp_path):
+    models = []
+    for name in ("a", "b"):
+        fit(drawn_planes(2, 3), tmp_path / name, seed=3)
+        models.append(load_model(tmp_path / name, torch.device("cpu"))[0].trained_parts())
+    assert all(torch.equal(models[0][k], models[1][k]) for k in models[0])
+
+
+def test_unlabelled_images_are_used_and_can_be_switched_off(tmp_path):
+    used = fit(drawn_planes(2, 4), tmp_path / "used", max_steps=20)
+    assert used[-1].unlabelled_loss is not None
+    off = fit(drawn_planes(2, 4), tmp_path / "off", max_steps=20, unlabelled_weight=0.0)
+    assert off[-1].unlabelled_loss is None
+    assert all(r.ramp == 0 for r in off)
+    a, b = (load_model(tmp_path / n, torch.device("cpu"))[0].trained_parts() for n in ("used", "off"))
+    assert any(not torch.equal(a[k], b[k]) for k in a)
+
+
+def test_scribbles_teach_only_where_painted(tmp_path):
+    planes = []
+    for i, plane in enumerate(drawn_planes(3, 2)):
+        if plane.mask is None:
+            planes.append(plane)
+            continue
+        scribble = np.zeros(plane.mask.shape, dtype=np.uint8)
+        scribble[::6] = (np.asarray(plane.mask) + 1)[::6]  # 1 background, 2 disc, 0 not annotated
+        planes.append(Plane(f"scribble{i}", plane.image, scribble))
+    fit(tuple(planes), tmp_path / "s", max_steps=40, sparse=True)
+    predictor = Predictor(tmp_path / "s")
+    assert predictor.class_ids == (1, 2)
+    picture, truth = draw_discs(100)
+    mask = predictor.predict(Plane("new", picture)).mask
+    assert set(np.unique(mask)) <= {1, 2}
+    assert np.mean((mask == 2) == (truth == 1)) > 0.85
+
+
+def test_one_painted_image_trains_without_a_figure(tmp_path):
+    reports = fit(drawn_planes(1, 2), tmp_path / "one", max_steps=3)
+    assert reports[-1].dice is None
+    assert "second image" in reports[-1].message
+
+
+def test_errors_inside_torch_become_sentences(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("kernel exploded")
+
+    monkeypatch.setattr("napari_semigda.engine.round.mask_loss", fail)
+    with pytest.raises(EngineError, match="kernel exploded"):
+        fit(drawn_planes(2, 0), tmp_path / "no")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_words(tmp_path, monkeypatch):
+    nan = torch.tensor(float("nan"), requires_grad=True)
+    monkeypatch.setattr("napari_semigda.engine.round.mask_loss", lambda *_: nan)
+    with pytest.raises(EngineError, match="diverged"):
+        fit(drawn_planes(2, 0), tmp_path / "no", max_steps=30)
+    assert list(tmp_path.iterdir()) == []
