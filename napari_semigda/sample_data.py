@@ -22,7 +22,10 @@ def brain() -> list[LayerData]:
     list of (data, options, layer type)
         An image layer and a labels layer of the same shape, (24, 200, 160) uint8, 5 x 1 x 1 mm.
     """
-    return [*brain_unpainted(), _layer("masks", "brain masks", "labels")]
+    masks, options, kind = _layer("masks", "brain masks", "labels")
+    # The Train dock reads the class names from here.
+    options["metadata"] = {"semigda": {"role": "masks", "classes": CLASSES}}
+    return [*brain_unpainted(), (masks, options, kind)]
 
 
 def brain_unpainted() -> list[LayerData]:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import pkgutil
 import re
@@ -179,6 +180,26 @@ def test_sample_makes_napari_layers(key):
     assert [layer.name for layer in viewer.layers] == (["brain", "brain masks"] if key == "brain" else ["brain"])
     assert viewer.dims.nsteps == (24, 200, 160)
     assert tuple(viewer.layers[0].extent.step) == (5, 1, 1)
+
+
+# -- what is not ours
+
+
+def test_third_party_page_names_every_source_of_the_weights_and_every_dependency():
+    from safetensors import safe_open
+
+    page = (ROOT / "THIRD_PARTY.md").read_text()
+    weights = PACKAGE / "weights" / "compact.safetensors"
+    assert weights.stat().st_size <= 8 * 2**20
+    with safe_open(weights, "np") as file:
+        sources = json.loads(file.metadata()["record"])["sources"]
+    pictures = [source for source in sources if "/data/" in source or "/images/" in source]
+    assert pictures
+    assert [source for source in pictures if source not in page] == []
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.match(r"[\w-]+", line)[0] for line in project["dependencies"]]
+    assert [name for name in names if not re.search(rf"\b{name}\b", page)] == []
 
 
 # -- versions, and the tests' own manners
