@@ -247,7 +247,7 @@ class CompactBackbone(Backbone):
         self.load_state_dict(state, strict=False)
 
 
-def load_backbone(name: str, device: str | torch.device = "cpu") -> Backbone:
+def load_backbone(name: str, device: str | torch.device = "cpu", source: str | Path | None = None) -> Backbone:
     """Backbone by name, frozen, on a device.
 
     Parameters
@@ -256,6 +256,8 @@ def load_backbone(name: str, device: str | torch.device = "cpu") -> Backbone:
         "auto" is the compact one.
     device : str or torch.device
         Where its weights go.
+    source : str or Path, optional
+        For "tiny" and "sd": a local folder with the weights, or a name on the hub.
 
     Raises
     ------
@@ -265,7 +267,10 @@ def load_backbone(name: str, device: str | torch.device = "cpu") -> Backbone:
     if name in ("auto", "compact"):
         return CompactBackbone().to(device, memory_format=torch.channels_last)  # a sixth faster on a CPU
     if name in ("tiny", "sd"):
-        raise EngineError(f"The {name} backbone is not part of this version; use the compact one.")
+        # diffusers takes seconds to import, and most people never need it.
+        from napari_semigda.engine.diffusers_backbones import load_diffusers_backbone
+
+        return load_diffusers_backbone(name, source).to(device)
     raise EngineError(f"There is no backbone called {name!r}; choose auto, compact, tiny or sd.")
 
 
