@@ -1,0 +1,104 @@
+"""What all formats share: pixels read when needed, files replaced in one step, and errors in plain words."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from napari_semigda.engine.types import EngineError
+
+
+@dataclass(frozen=True, eq=False)
+class LazyImage:
+    """Pixels of a file, read anew whenever they are asked for: ``np.asarray(image)`` or ``image[rows]``.
+
+    Whoever needs them often keeps them; so a folder of any size costs no memory until it is used.
+    """
+
+    name: str
+    """What the user calls it, for messages: ``"ax031.png"``, ``"stack.tif, page 3"`` (counted from 1)."""
+    shape: tuple[int, ...]
+    """(H, W) or (H, W, C)."""
+    dtype: np.dtype
+    """In the byte order of the machine."""
+    load: Callable[[], np.ndarray]
+    """Reads the pixels: an array of `shape`."""
+
+    @property
+    def ndim(self) -> int:
+        """2 or 3."""
+        return len(self.shape)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        with said_plainly(self.name):
+            pixels = self.load()
+            if pixels.shape != self.shape:
+                raise ValueError(f"it holds {pixels.shape} values instead of {self.shape}")
+        return pixels.astype(dtype or self.dtype, copy=False)
+
+    def __getitem__(self, key) -> np.ndarray:
+        return np.asarray(self)[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An image file: its planes, and what must be kept to write masks that fit it."""
+
+    path: Path
+    planes: tuple[LazyImage, ...]
+    spacing: tuple[float, float] | None = None
+    """Height and width of a pixel in millimetres, where the format knows them for sure."""
+    header: Any = None
+    """For the format's `write`: TIFF resolution tags, a NIfTI image without its pixels."""
+
+
+class Format(NamedTuple):
+    """How files of one kind are read and written."""
+
+    read: Callable[[Path], Source]
+    """Opens a file without reading its pixels; whatever it raises is put into a sentence."""
+    write: Callable[[Path, Source, Sequence[np.ndarray]], None]
+    """Writes one (H, W) uint8 mask for each plane to a path."""
+    output: str
+    """Suffix of the files it writes."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name in the folder of `path`, which takes its place when the block ends well and else vanishes."""
+    temporary = path.with_name(f".{os.getpid()}.part.{path.name}")  # the suffix stays: libraries choose by it
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise EngineError(f"{path} cannot be written ({reason}): free some space or choose another folder.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def said_plainly(name: str) -> Iterator[None]:
+    """Turn whatever a reading library raises on a damaged file into one sentence; they raise about everything."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags and headers that do not matter here
+            yield
+    except EngineError:
+        raise
+    except MemoryError as error:
+        raise EngineError(f"{name} does not fit into memory: split it, or use a computer with more.") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise EngineError(
+            f"{name} cannot be read, it may be damaged ({reason}): copy it again or remove it."
+        ) from error

@@ -1,0 +1,163 @@
+"""Folders and files -> planes to learn from or to predict; masks -> the images they belong to.
+
+A file and its mask share their stem (``ax031.png`` and ``ax031.tif``). Of a file with several planes, only those with
+paint are labelled: nobody paints all slices of a scan, so an untouched slice says nothing. A mask file of one plane is
+taken at its word even when it is empty: "there is nothing here".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from napari_semigda.engine.types import EngineError, Plane
+from napari_semigda.formats import Source, is_image, open_source, stem_of
+from napari_semigda.formats.picture import palette_indices
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Image files among `paths`: files as they are, folders as the images right in them, 2 before 10.
+
+    Raises
+    ------
+    EngineError
+        When a path is missing, a folder holds no image, or two files share a stem.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        found += [path] if not path.is_dir() else images_in(path)
+    by_stem(found)
+    return found
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Image files right in a folder, 2 before 10; hidden files and other kinds are passed over.
+
+    Raises
+    ------
+    EngineError
+        When the folder is missing or holds no image.
+    """
+    from skimage.io.collection import alphanumeric_key
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise EngineError(f"{folder} is {'a file' if folder.exists() else 'not there'}: give a folder with images.")
+    found = [path for path in folder.iterdir() if is_image(path) and path.is_file()]
+    if not found:
+        raise EngineError(f"The folder {folder} holds no image: give one with PNG, JPEG, TIFF or NIfTI files.")
+    return sorted(found, key=lambda path: alphanumeric_key(path.name))
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """Files by stem, in order.
+
+    Raises
+    ------
+    EngineError
+        When two share a stem: it would not be known which of them a mask belongs to.
+    """
+    files: dict[str, Path] = {}
+    for path in paths:
+        twin = files.setdefault(stem_of(path), path)
+        if twin is not path:
+            raise EngineError(f"{twin} and {path} have the same name but for the ending: rename or remove one of them.")
+    return files
+
+
+def planes_of(source: Source) -> list[Plane]:
+    """Unlabelled planes of a file; those of a stack or volume share a group."""
+    group = source.path.name if len(source.planes) > 1 else ""
+    return [Plane(image.name, image, group=group) for image in source.planes]
+
+
+def labelled_planes(images: Path, masks: Path) -> tuple[tuple[Plane, ...], tuple[str, ...]]:
+    """All planes of the images in a folder, with the masks of another one.
+
+    Parameters
+    ----------
+    images, masks
+        Folders. Images are opened but not read; masks are read.
+
+    Returns
+    -------
+    planes : tuple of Plane
+        In the natural order of file names, then of pages or slices.
+    warnings : tuple of str
+        A sentence on masks that belong to no image.
+
+    Raises
+    ------
+    EngineError
+        When files are missing, damaged or ambiguous, or when no mask belongs to any image.
+    """
+    if Path(images).resolve() == Path(masks).resolve():
+        raise EngineError(f"Images and masks are both in {images}: put the masks into a folder of their own.")
+    image_files = by_stem(images_in(images))
+    mask_files = by_stem(images_in(masks))
+    first = next(iter(image_files.values()))
+    if not image_files.keys() & mask_files.keys():
+        raise EngineError(
+            f"No mask in {masks} has the name of an image in {images}: call the mask of {first.name} "
+            f"{stem_of(first)}.png (or .tif, .nii.gz)."
+        )
+    planes: list[Plane] = []
+    for stem, path in image_files.items():
+        source = open_source(path)
+        planes += _with_masks(source, mask_files[stem]) if stem in mask_files else planes_of(source)
+    return tuple(planes), _strangers([mask_files[stem] for stem in mask_files if stem not in image_files])
+
+
+def read_mask(path: Path) -> list[np.ndarray]:
+    """The masks in a file, one for each plane.
+
+    Returns
+    -------
+    list of ndarray
+        (H, W), uint8 wherever the values are class ids; anything else (floats, negative or large numbers) keeps its
+        type, for `check_mask` to refuse by name.
+
+    Raises
+    ------
+    EngineError
+        When the file cannot be read, or holds colours.
+    """
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise EngineError(f"The mask {path} is a JPEG, which blurs class ids: save masks as PNG, TIFF or NIfTI.")
+    source = open_source(path)
+    indices = palette_indices(path)
+    if indices is not None:
+        return [indices]
+    return [_to_ids(np.asarray(plane), plane.name) for plane in source.planes]
+
+
+def _with_masks(source: Source, mask_file: Path) -> list[Plane]:
+    planes, masks = planes_of(source), read_mask(mask_file)
+    if len(masks) != len(planes):
+        raise EngineError(
+            f"{source.path.name} has {len(planes)} planes but its mask {mask_file.name} has {len(masks)}: "
+            "save the mask with as many pages or slices as the image."
+        )
+    if len(planes) > 1:
+        masks = [mask if mask.any() else None for mask in masks]
+    return [Plane(plane.name, plane.image, mask, plane.group) for plane, mask in zip(planes, masks, strict=True)]
+
+
+def _to_ids(mask: np.ndarray, name: str) -> np.ndarray:
+    """One channel of a mask that was saved as a grey picture with several, as uint8 where that loses nothing."""
+    if mask.ndim == 3:
+        colours = mask[..., :3]
+        if (colours != colours[..., :1]).any():
+            raise EngineError(f"The mask {name} holds colours: save it with one class number a pixel (8-bit grey).")
+        mask = colours[..., 0]
+    whole = mask.dtype.kind in "bui" and mask.size and mask.min() >= 0 and mask.max() <= 255
+    return mask.astype(np.uint8) if whole else mask
+
+
+def _strangers(masks: list[Path]) -> tuple[str, ...]:
+    if not masks:
+        return ()
+    names = ", ".join(path.name for path in masks[:3]) + (", ..." if len(masks) > 3 else "")
+    return (f"{len(masks)} mask{'s have' if len(masks) > 1 else ' has'} no image of that name and no use: {names}.",)
