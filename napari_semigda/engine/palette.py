@@ -103,8 +103,8 @@ def scores(decoded: Tensor, count: int) -> Tensor:
         return torch.stack((F.logsigmoid(-foreground), F.logsigmoid(foreground)), 1)  # (B, 2, H, W)
     colours = palette(count).to(decoded)
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is common to all classes: a softmax does not see it.
-    logits = torch.einsum("bchw,kc->bkhw", decoded, 2 * tau * colours)
-    return F.log_softmax(logits - tau * colours.square().sum(1)[:, None, None], 1)
+    logits = 2 * tau * colours @ decoded.flatten(2) - tau * colours.square().sum(1)[:, None]  # (B, K, H W)
+    return F.log_softmax(logits, 1).unflatten(2, decoded.shape[2:])
 
 
 def decide(class_scores: Tensor) -> Tensor:
