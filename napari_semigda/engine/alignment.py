@@ -38,16 +38,16 @@ class SpatialAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(_groups(channels), channels)
-        self.query_key_value = nn.Conv2d(channels, 3 * channels, 1)
-        self.project = nn.Conv2d(channels, channels, 1)
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.project = nn.Linear(channels, channels)
         nn.init.zeros_(self.project.weight)  # starts as the identity
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.query_key_value(self.norm(x)).flatten(2).transpose(1, 2)  # (B, h*w, 3c)
-        query, key, value = tokens.chunk(3, dim=-1)
-        mixed = F.scaled_dot_product_attention(query, key, value)  # (B, h*w, c)
-        return x + self.project(mixed.transpose(1, 2).unflatten(2, x.shape[-2:]))
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, h*w, c)
+        query, key, value = self.query_key_value(tokens).chunk(3, dim=-1)
+        mixed = self.project(F.scaled_dot_product_attention(query, key, value))  # (B, h*w, c)
+        return x + mixed.transpose(1, 2).unflatten(2, x.shape[-2:])
 
 
 class LatentMapper(nn.Module):

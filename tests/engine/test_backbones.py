@@ -1,7 +1,9 @@
 """The frozen autoencoder and the network its encoder begins with."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -232,6 +234,16 @@ def test_shipped_weights_are_small_and_say_where_they_come_from():
         record = json.loads(file.metadata()["record"])
     assert record["command"].startswith("python scripts/pretrain_compact.py")
     assert record["sources"]
+
+
+def test_one_command_makes_such_weights(tmp_path):
+    out = tmp_path / "compact.safetensors"
+    script = Path(__file__).parents[2] / "scripts" / "pretrain_compact.py"
+    subprocess.run([sys.executable, script, "--steps", "1", "--out", out], check=True, timeout=200)
+    made = CompactBackbone(out)
+    assert all(torch.isfinite(tensor).all() for tensor in made.portable_state().values())
+    assert made.latent_scale.min() > 0
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 def test_unknown_backbone_is_said():

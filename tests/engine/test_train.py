@@ -48,7 +48,7 @@ def test_reports_say_what_a_user_wants_to_know(tiny_run):
 
 
 def test_the_held_out_image_is_never_trained_on_before_its_figure(tiny_run):
-    request, reports, model = tiny_run
+    _, reports, model = tiny_run
     training = read_header(model)["training"]
     assert training["held_out"] == list(reports[-1].held_out)
     assert not set(training["held_out"]) & set(training["trained_on"])
