@@ -25,7 +25,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_semigda.engine.check import check_layout, check_mask
-from napari_semigda.engine.exchange import Job, Outcome, Standing
+from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
 from napari_semigda.engine.types import EngineError, Plane, Report, Settings, TrainRequest
 
 
@@ -239,19 +239,27 @@ class Project:
         for index in self.painted:
             check_layout(planes[index])
             check_mask(planes[index])
-        self.generation += 1
         # A network of another backbone cannot go on from these weights.
         same = self.rounds and self.rounds[-1].settings.backbone == settings.backbone
         going_on = self.in_use if self.in_use is not None and same and not afresh else None
         request = TrainRequest(
             planes=planes,
-            out=self.folder / "models" / f"round-{self.generation}.semigda",
+            out=self.folder / "models" / f"round-{self.generation + 1}.semigda",
             settings=settings,
             init=None if going_on is None else going_on.model,
             classes=self.classes,
         )
         request.out.parent.mkdir(parents=True, exist_ok=True)
-        job = Job(request, self.generation, view, self.in_use)
+        return self._job(request, view, self.in_use)
+
+    def prediction_job(self, model: Path, view: int = 0, device: str = "auto") -> Job:
+        """Freeze the images into a job that predicts them all with a finished model."""
+        planes = tuple(self.stack.plane(index) for index in range(len(self.stack)))
+        return self._job(PredictRequest(planes, model, device), view)
+
+    def _job(self, request: TrainRequest | PredictRequest, view: int, before: Standing | None = None) -> Job:
+        self.generation += 1
+        job = Job(request, self.generation, view, before)
         self._running = {self.generation: job}
         return job
 
@@ -288,6 +296,26 @@ class Project:
         """Go on from the model of another round, whatever its Dice."""
         self.in_use = standing
         self.rounds_changed.emit()
+
+    def save_model(self, path: Path) -> Path:
+        """Copy the model in use to `path`, whole or not at all; the suffix becomes ``.semigda``.
+
+        Raises
+        ------
+        EngineError
+            When there is no model yet or the file cannot be written.
+        """
+        if self.in_use is None:
+            raise EngineError("There is no model to save yet: train first.")
+        path = path.with_suffix(".semigda")
+        part = path.with_name(path.name + ".part")
+        try:
+            shutil.copyfile(self.in_use.model, part)
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise EngineError(f"Cannot write {path} ({error.strerror}): choose another folder.") from error
+        return path
 
     def close(self) -> None:
         """Remove the folder if it is ours; the project must not be used afterwards."""

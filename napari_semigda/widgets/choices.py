@@ -1,0 +1,188 @@
+"""Small choosers: a layer, a time, the advanced settings."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from magicgui.widgets import CheckBox, ComboBox, Container, SpinBox
+from napari.layers import Layer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QButtonGroup, QComboBox, QHBoxLayout, QRadioButton, QSizePolicy, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_semigda.engine.types import Settings
+
+NOTHING = "(none)"
+
+
+class LayerChoice(QWidget):
+    """A combo box of layers that follows what the viewer has.
+
+    Parameters
+    ----------
+    tooltip : str
+        What the chosen layer is used for.
+    """
+
+    valueChanged = Signal(object)  # noqa: N815 - Qt's way
+    """A layer, or None."""
+
+    def __init__(self, *, tooltip: str, name: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._box = ComboBox(choices=[(NOTHING, None)])
+        self._box.changed.connect(self.valueChanged.emit)
+        box: QComboBox = self._box.native
+        box.setToolTip(tooltip)
+        box.setAccessibleName(name)
+        # A long layer name must not make the dock wider.
+        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        box.setMinimumContentsLength(6)
+        box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(box)
+        self.setFocusProxy(box)
+
+    def value(self) -> Layer | None:
+        """The chosen layer."""
+        return self._box.value
+
+    def setValue(self, layer: Layer | None) -> None:  # noqa: N802 - Qt's way
+        """Choose a layer that is among the choices; None is always."""
+        if layer != self._box.value:
+            self._box.value = layer
+
+    def set_choices(self, choices: list[tuple[str, Layer]], chosen: Layer | None) -> None:
+        """Show `choices` (text, layer), with `chosen` chosen, without announcing anything."""
+        entries = [(NOTHING, None), *choices]
+        if len(choices) == 1 and chosen is not None:
+            entries = choices  # there is nothing else to choose
+        with self._box.changed.blocked():
+            self._box.choices = entries
+            self._box.value = chosen
+
+
+class TimeChoice(QWidget):
+    """How long a round takes: three words for three times."""
+
+    valueChanged = Signal(float)  # noqa: N815 - Qt's way
+    """Minutes."""
+
+    TIMES = (
+        ("Quick", 1.0, "About one minute. Enough to see where the masks are going, and for most corrections."),
+        ("Standard", 5.0, "About five minutes. Learns more from the unlabelled images."),
+        ("Thorough", 20.0, "About twenty minutes. For the last round, when the masks are painted well."),
+    )
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._group = QButtonGroup(self)
+        for index, (word, _, tip) in enumerate(self.TIMES):
+            button = QRadioButton(word)
+            button.setToolTip(tip)
+            self._group.addButton(button, index)
+            layout.addWidget(button)
+        layout.addStretch(1)
+        self._group.button(0).setChecked(True)
+        self._group.idToggled.connect(lambda _, on: on and self.valueChanged.emit(self.value()))
+
+    def value(self) -> float:
+        """Minutes."""
+        return self.TIMES[self._group.checkedId()][1]
+
+    def setValue(self, minutes: float) -> None:  # noqa: N802 - Qt's way
+        """Choose the time nearest to `minutes`."""
+        nearest = min(range(len(self.TIMES)), key=lambda index: abs(self.TIMES[index][1] - minutes))
+        self._group.button(nearest).setChecked(True)
+
+
+@dataclass(frozen=True)
+class AdvancedValue:
+    """What the Advanced fold says."""
+
+    device: str = "auto"
+    backbone: str = "auto"
+    unlabelled: bool = True
+    sparse: bool = False
+    seed: int = 0
+    afresh: bool = False
+
+    def settings(self, minutes: float) -> Settings:
+        """For the engine."""
+        plain = Settings(
+            minutes=minutes, backbone=self.backbone, device=self.device, sparse=self.sparse, seed=self.seed
+        )
+        return plain if self.unlabelled else replace(plain, unlabelled_weight=0.0)
+
+
+class Advanced(QCollapsible):
+    """The fold that nobody has to open."""
+
+    valueChanged = Signal(object)  # noqa: N815 - Qt's way
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Advanced", parent, expandedIcon="▼", collapsedIcon="▶")
+        self.setDuration(0)
+        self.toggleButton().setToolTip("Settings with good defaults: device, network, scribbles, seed.")
+        self.device = ComboBox(
+            label="Device",
+            choices=[("Automatic", "auto"), ("CPU", "cpu"), ("NVIDIA GPU", "cuda"), ("Apple GPU", "mps")],
+            tooltip="Which processor trains. Automatic takes a graphics card when there is one.",
+        )
+        self.backbone = ComboBox(
+            label="Network",
+            choices=[("Automatic", "auto"), ("Compact", "compact"), ("Tiny", "tiny"), ("Stable Diffusion", "sd")],
+            tooltip="The pretrained image network to build on. Compact comes with the plugin and suits a laptop; "
+            "the others need the diffusers package, and Stable Diffusion a graphics card.",
+        )
+        self.unlabelled = CheckBox(
+            text="Use unlabelled images",
+            value=True,
+            tooltip="Learn from the images without paint as well. Switch off to compare.",
+        )
+        self.sparse = CheckBox(
+            text="Scribbles: unpainted means unknown",
+            tooltip="Tick this when you paint strokes instead of whole images. Background is then a class you paint "
+            "too, and what is not painted teaches nothing.",
+        )
+        self.seed = SpinBox(
+            label="Seed", min=0, max=999_999, tooltip="The same seed and masks give the same training again."
+        )
+        self.afresh = CheckBox(
+            text="Start again from scratch",
+            tooltip="Forget what earlier rounds learnt. Left off, a round goes on from the one before, "
+            "which is quicker.",
+        )
+        self._form = Container(
+            widgets=[self.device, self.backbone, self.seed, self.unlabelled, self.sparse, self.afresh], labels=True
+        )
+        self._form.margins = (0, 0, 0, 0)
+        self._form.changed.connect(lambda _: self.valueChanged.emit(self.value()))
+        self.addWidget(self._form.native)
+
+    def value(self) -> AdvancedValue:
+        """What is set."""
+        return AdvancedValue(
+            self.device.value,
+            self.backbone.value,
+            self.unlabelled.value,
+            self.sparse.value,
+            self.seed.value,
+            self.afresh.value,
+        )
+
+    def setValue(self, value: AdvancedValue) -> None:  # noqa: N802 - Qt's way
+        """Set everything; announced once."""
+        with self._form.changed.blocked():
+            for name, setting in vars(value).items():
+                getattr(self, name).value = setting
+        self.valueChanged.emit(value)
+
+    def enable_form(self, enabled: bool) -> None:
+        """Nothing of it can change during a run."""
+        self._form.enabled = enabled
+
+    def add_row(self, widget: Any) -> None:
+        """Put one more widget below the settings."""
+        self.addWidget(widget)

@@ -1,0 +1,371 @@
+"""Between napari's layers and the project: the only code that reads or writes a layer.
+
+The user's own layers are read, never written, with one exception: `LayerBridge.accept` copies a prediction into the
+masks through napari's own history, as one step that Ctrl+Z takes back.
+"""
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from napari_semigda.engine.types import EngineError, Prediction
+from napari_semigda.project import ImageStack, Project
+from napari_semigda.widgets.colours import class_colormap
+
+KEY = "semigda"
+"""Where our notes are in ``layer.metadata``: names of layers change behind one's back, this does not."""
+
+SETTLE_MS = 150  # a stroke, its undo and the redraw after it come as several events
+
+
+class LayerBridge:
+    """Follows one image layer and one masks layer of a viewer.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer, or napari's proxy of it.
+    """
+
+    layers_changed = Signal()  # layers came, went, moved or were renamed
+    project_changed = Signal()  # another image layer, or none
+    masks_chosen = Signal()  # another masks layer, or none
+    plane_changed = Signal(int)  # the viewer shows another image of the stack
+    class_picked = Signal(int)  # the brush has another class
+
+    def __init__(self, viewer: Any) -> None:
+        self.viewer = viewer
+        self.image: Image | None = None
+        self.masks: Labels | None = None
+        self.project: Project | None = None
+        self._projects: dict[str, Project] = {}
+        self._touched: set[int] = set()
+        self._all_touched = False
+        self._known_data: Any = None
+        self._plane = 0
+        self._settle = QTimer()
+        self._settle.setSingleShot(True)
+        self._settle.setInterval(SETTLE_MS)
+        self._settle.timeout.connect(self.read_masks)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
+            event.connect(self._on_layers)
+        viewer.dims.events.current_step.connect(self._on_dims)
+        for layer in viewer.layers:
+            layer.events.name.connect(self._on_layers)
+
+    def close(self) -> None:
+        """Let go of the viewer and remove temporary folders."""
+        self._settle.stop()
+        events = self.viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.disconnect(self._on_layers)
+        self.viewer.dims.events.current_step.disconnect(self._on_dims)
+        for layer in self.viewer.layers:
+            layer.events.name.disconnect(self._on_layers)
+        self._follow_masks(None)
+        for project in self._projects.values():
+            project.close()
+        self._projects = {}
+
+    # -- choosing ---------------------------------------------------------------------------------------------------
+
+    def image_layers(self) -> list[Image]:
+        """Layers that can be images to learn from, topmost first."""
+        return [x for x in reversed(self.viewer.layers) if isinstance(x, Image) and _role(x) is None]
+
+    def mask_layers(self) -> list[Labels]:
+        """Labels layers that are the user's, topmost first."""
+        return [x for x in reversed(self.viewer.layers) if isinstance(x, Labels) and _role(x) in (None, "masks")]
+
+    def choose_image(self, layer: Image | None) -> None:
+        """Work on the images of `layer`; the project of a layer chosen before is found again.
+
+        Raises
+        ------
+        EngineError
+            When the layer holds no images; no layer is chosen then.
+        """
+        if _same(layer, self.image):
+            return
+        self.choose_masks(None)
+        self.image = self.project = None
+        try:
+            if layer is not None:
+                self.project = self._project_of(layer)
+                self.image = layer
+                self._plane = self.plane_in_view()
+        finally:
+            self.project_changed.emit()
+
+    def _project_of(self, layer: Image) -> Project:
+        data = layer.data[0] if layer.multiscale else layer.data
+        known = self._projects.get(str(layer.unique_id))
+        if known is not None and known.stack.data is data:
+            return known
+        if known is not None:
+            known.close()
+        project = Project(ImageStack(layer.name, data, layer.rgb))
+        self._projects[str(layer.unique_id)] = project
+        return project
+
+    def fitting_masks(self) -> Labels | None:
+        """The masks layer that most likely belongs to the images: of the right shape, ours or topmost first."""
+        if self.image is None:
+            return None
+        fitting = [x for x in self.mask_layers() if not self.problem_with(x)]
+        ours = [x for x in fitting if _note(x).get("image") == str(self.image.unique_id)]
+        return next(iter(ours + fitting), None)
+
+    def problem_with(self, masks: Labels) -> str:
+        """Why `masks` cannot be the masks of the chosen images, in a sentence; empty when they can."""
+        if self.project is None or self.image is None:
+            return "Choose the images first."
+        if masks.multiscale:
+            return f"The layer {masks.name} is multiscale, which cannot be painted: press New masks."
+        if tuple(masks.data.shape) != self.project.stack.shape:
+            got, wanted = (" x ".join(map(str, shape)) for shape in (masks.data.shape, self.project.stack.shape))
+            return (
+                f"The layer {masks.name} is {got} pixels but {self.image.name} is {wanted}: "
+                "press New masks for a layer that fits, or choose another."
+            )
+        return ""
+
+    def choose_masks(self, layer: Labels | None) -> None:
+        """Read the masks of `layer` from now on.
+
+        Raises
+        ------
+        EngineError
+            When they do not fit the images; no layer is chosen then.
+        """
+        if _same(layer, self.masks):
+            return
+        problem = self.problem_with(layer) if layer is not None else ""
+        self._follow_masks(None if problem else layer)
+        if self.project is not None:
+            if layer is None or problem:
+                self.project.forget_masks()
+            else:
+                self._name_classes(layer)
+                self.read_masks()
+        self.masks_chosen.emit()
+        if problem:
+            raise EngineError(problem)
+
+    def _follow_masks(self, layer: Labels | None) -> None:
+        if self.masks is not None:
+            self.masks.events.paint.disconnect(self._on_masks)
+            self.masks.events.set_data.disconnect(self._on_masks)
+            self.masks.events.selected_label.disconnect(self._on_class)
+        self.masks = layer
+        if layer is not None:
+            layer.colormap = class_colormap()
+            layer.events.paint.connect(self._on_masks)
+            layer.events.set_data.connect(self._on_masks)
+            layer.events.selected_label.connect(self._on_class)
+        self._all_touched, self._known_data = True, None
+
+    def new_masks(self) -> Labels:
+        """Make an empty masks layer for the images, ready to paint class 1 with the brush.
+
+        Raises
+        ------
+        EngineError
+            When no images are chosen.
+        """
+        if self.project is None or self.image is None:
+            raise EngineError("Open images first: drag files or a folder onto the viewer.")
+        height, width = self.project.stack.shape[-2:]
+        layer = self._make(Labels, np.zeros(self.project.stack.shape, np.uint8), "masks", colormap=class_colormap())
+        self.viewer.add_layer(layer)
+        layer.brush_size = max(2, round(min(height, width) / 25))
+        self.choose_masks(layer)
+        self.pick_class(1)
+        return layer
+
+    def _make(self, kind: type[Layer], data: np.ndarray, role: str, **options: Any) -> Any:
+        """A layer of ours that lies exactly on the images."""
+        image = self.image
+        return kind(
+            data,
+            name=f"{image.name} {role}",
+            scale=image.scale,
+            translate=image.translate,
+            rotate=image.rotate,
+            shear=image.shear,
+            affine=image.affine,
+            axis_labels=image.axis_labels,
+            units=image.units,
+            metadata={KEY: {"role": role, "image": str(image.unique_id)}},
+            **options,
+        )
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def plane_in_view(self) -> int:
+        """Number of the image that the viewer shows."""
+        if self.project is None or self.image is None:
+            return 0
+        position = self.image.world_to_data(self.viewer.dims.point)
+        return self.project.stack.index(position[: len(self.project.stack.leading)])
+
+    def read_masks(self) -> None:
+        """Tell the project what is painted; called by itself a moment after each stroke."""
+        self._settle.stop()
+        if self.project is None or self.masks is None:
+            return
+        everywhere = self._all_touched or self.masks.data is not self._known_data
+        planes = None if everywhere else sorted(self._touched)
+        self._touched, self._all_touched, self._known_data = set(), False, self.masks.data
+        if tuple(self.masks.data.shape) != self.project.stack.shape:  # replaced by other data meanwhile
+            self.choose_masks(None)
+            return
+        if self.project.update_masks(self.masks.data, planes):
+            self._name_classes(self.masks)
+
+    def read_all_masks(self) -> None:
+        """As `read_masks`, looking at every plane: nothing that code wrote without telling napari is missed."""
+        self._all_touched = True
+        self.read_masks()
+
+    def _name_classes(self, masks: Labels) -> None:
+        """Names that came with the layer, names given before, and "class N" for what is painted without a name."""
+        brought = {int(number): str(name) for number, name in _note(masks).get("classes", {}).items()}
+        names = brought | {n: x for n, x in self.project.classes.items() if n not in brought or x != f"class {n}"}
+        painted = {number for number in self.project.classes_painted() if number <= 255}
+        self.project.name_classes({n: names.get(n, f"class {n}") for n in sorted(painted | set(names))})
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def pick_class(self, number: int) -> None:
+        """Give the brush class `number` and select the masks, so that the next stroke paints it."""
+        if self.masks is None:
+            return
+        self.viewer.layers.selection.active = self.masks
+        self.masks.selected_label = number
+        if str(self.masks.mode) not in ("paint", "fill", "polygon"):
+            self.masks.mode = "paint"
+
+    def ours(self, role: str) -> Any | None:
+        """Our layer "predicted" or "doubt" of the chosen images, if it is there."""
+        if self.image is None:
+            return None
+        wanted = {"role": role, "image": str(self.image.unique_id)}
+        return next((x for x in self.viewer.layers if wanted.items() <= _note(x).items()), None)
+
+    def show_prediction(self, prediction: Prediction) -> None:
+        """Write one plane of the prediction layer in place; the layer is made when it is not there."""
+        if self.project is None or prediction.mask.shape != self.project.stack.shape[-2:]:
+            return
+        position = self.project.stack.position(prediction.index)
+        masks = self.ours("predicted") or self._add_below_masks(
+            "predicted", Labels, np.uint8, colormap=class_colormap(), opacity=0.5
+        )
+        doubt = self.ours("doubt") or self._add_below_masks(
+            "doubt", Image, np.uint8, colormap="magma", blending="additive", contrast_limits=(0, 255), visible=False
+        )
+        masks.data[position] = prediction.mask
+        doubt.data[position] = np.round(prediction.doubt * 255)
+        if prediction.index == self.plane_in_view():
+            masks.refresh(extent=False)
+            doubt.refresh(extent=False)
+
+    def _add_below_masks(self, role: str, kind: type[Layer], dtype: Any, **options: Any) -> Any:
+        active = self.viewer.layers.selection.active
+        layer = self._make(kind, np.zeros(self.project.stack.shape, dtype), role, **options)
+        at = self.viewer.layers.index(self.masks if self.masks is not None else self.image)
+        self.viewer.layers.insert(at if self.masks is not None else at + 1, layer)
+        layer.editable = False
+        if active is not None:  # a new layer selects itself, but the user is painting
+            self.viewer.layers.selection.active = active
+        return layer
+
+    def toggle_prediction(self) -> None:
+        """Hide or show the predicted masks."""
+        if (layer := self.ours("predicted")) is not None:
+            layer.visible = not layer.visible
+
+    def show_doubt(self, shown: bool) -> None:
+        """Show or hide where the prediction is in doubt."""
+        if (layer := self.ours("doubt")) is not None:
+            layer.visible = shown
+
+    def accept(self) -> int:
+        """Copy the prediction of the plane in view into the masks, as one step that Ctrl+Z takes back.
+
+        Returns
+        -------
+        int
+            How many pixels changed.
+
+        Raises
+        ------
+        EngineError
+            When there is no prediction, or the masks cannot be written.
+        """
+        predicted, masks = self.ours("predicted"), self.masks
+        if predicted is None or masks is None:
+            raise EngineError("There is no prediction to accept yet: press Train first.")
+        if self.viewer.dims.ndisplay != 2:
+            raise EngineError("One slice is accepted at a time: switch the viewer to 2D first.")
+        if not isinstance(masks.data, np.ndarray):
+            raise EngineError(f"The layer {masks.name} cannot be changed: press New masks and accept into that.")
+        position = self.project.stack.position(self.plane_in_view())
+        new = predicted.data[position]
+        rows, columns = np.nonzero(masks.data[position] != new)
+        if rows.size:
+            leading = tuple(np.full(rows.size, place) for place in position)
+            # napari's own edit: recorded in the layer's history, announced as a paint event.
+            masks.data_setitem((*leading, rows, columns), new[rows, columns].astype(masks.data.dtype))
+            self.viewer.layers.selection.active = masks  # so that Ctrl+Z goes to the masks
+        return int(rows.size)
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def _on_layers(self, event: Any = None) -> None:
+        if getattr(event, "type", "") == "inserted":
+            event.value.events.name.connect(self._on_layers)
+        elif getattr(event, "type", "") == "removed":
+            event.value.events.name.disconnect(self._on_layers)
+        if self.masks is not None and self.masks not in self.viewer.layers:
+            self.choose_masks(None)
+        if self.image is not None and self.image not in self.viewer.layers:
+            self.choose_image(None)
+        self.layers_changed.emit()
+
+    def _on_masks(self, event: Any = None) -> None:
+        """Something was painted, undone or redrawn; the payload does not tell which, so content is compared later."""
+        flat = self.masks.n_edit_dimensions == 2 and self._shows_planes()
+        self._touched.add(self.plane_in_view())
+        self._all_touched |= not flat
+        self._settle.start()
+
+    def _shows_planes(self) -> bool:
+        """Whether the viewer shows the last two axes, so that painting stays on one image."""
+        return sorted(self.viewer.dims.order[-2:]) == [self.viewer.dims.ndim - 2, self.viewer.dims.ndim - 1]
+
+    def _on_class(self, event: Any = None) -> None:
+        self.class_picked.emit(int(self.masks.selected_label))
+
+    def _on_dims(self, event: Any = None) -> None:
+        if self.project is not None and (plane := self.plane_in_view()) != self._plane:
+            self._plane = plane
+            self.plane_changed.emit(plane)
+
+
+def _note(layer: Layer) -> dict[str, Any]:
+    """Our entry in a layer's metadata."""
+    note = layer.metadata.get(KEY, {})
+    return note if isinstance(note, dict) else {}
+
+
+def _role(layer: Layer) -> str | None:
+    return _note(layer).get("role")
+
+
+def _same(one: Layer | None, other: Layer | None) -> bool:
+    """Whether two layers are one; napari hands plugins proxies, which ``is`` tells apart."""
+    return (one is None and other is None) or (one is not None and other is not None and one == other)

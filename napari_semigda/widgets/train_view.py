@@ -1,0 +1,178 @@
+"""The look of the Train dock: one column of small widgets, and which of them can be used when."""
+
+from itertools import pairwise
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_semigda.widgets import keys, words
+from napari_semigda.widgets.choices import Advanced, LayerChoice, TimeChoice
+from napari_semigda.widgets.classes import ClassPicker
+from napari_semigda.widgets.progress import RunView
+from napari_semigda.widgets.words import State
+
+WIDTH = 320  # at rest
+
+
+class TrainView(QWidget):
+    """Composition only: what the widgets mean is the dock's business."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWindowTitle("SemiGDA: Train")
+        self._make_widgets()
+        column = QWidget()
+        layout = QVBoxLayout(column)
+        layout.setContentsMargins(8, 6, 8, 6)
+        layout.setSpacing(6)
+        layout.addLayout(self._layers_form())
+        layout.addWidget(_heading("Classes"))
+        layout.addWidget(self.classes)
+        layout.addWidget(self.style_label)
+        layout.addWidget(_line())
+        layout.addLayout(self._row(QLabel("Time"), self.time))
+        layout.addLayout(self._row(self.train_button, self.stop_button, stretch=(2, 1)))
+        layout.addWidget(self.run)
+        layout.addWidget(self.anyway_button)
+        layout.addWidget(_line())
+        layout.addLayout(self._row(self.accept_button, self.toggle_button, stretch=(1, 1)))
+        layout.addWidget(self.doubt_box)
+        layout.addWidget(self.advanced)
+        layout.addStretch(1)
+        self._scroll(column)
+        self._set_tab_order()
+
+    def _make_widgets(self) -> None:
+        self.images = LayerChoice(
+            name="Images", tooltip="The images to learn from: a picture, or a stack whose slices are separate images."
+        )
+        self.masks = LayerChoice(
+            name="My masks", tooltip="The layer you paint on. It is yours: only Accept slice ever writes to it."
+        )
+        self.new_masks_button = _button(
+            "New masks", "Make an empty masks layer for these images, with the brush and class 1 ready."
+        )
+        self.counts = QLabel()
+        self.counts.setToolTip("How many images hold any paint. The others are learnt from without masks.")
+        self.classes = ClassPicker()
+        self.style_label = QLabel()
+        self.style_label.setWordWrap(True)
+        self.style_label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.show_style(sparse=False)
+        self.time = TimeChoice()
+        self.train_button = _button(
+            f"Train  ({keys.TRAIN})",
+            "Learn from the painted and the unlabelled images. A first preview shows within a minute; "
+            "you can go on painting meanwhile.",
+        )
+        self.stop_button = _button(
+            "Stop", f"End the training and keep the best result so far (key {keys.STOP.replace('-', '+')})."
+        )
+        self.run = RunView()
+        self.anyway_button = _button(
+            "Use the new round anyway", "Predict with the newest model although it scored lower."
+        )
+        self.accept_button = _button(
+            f"Accept slice  ({keys.ACCEPT})",
+            "Copy the predicted masks of the slice in view into your masks. Ctrl+Z takes it back.",
+        )
+        self.toggle_button = _button(f"Hide or show  ({keys.TOGGLE})", "Hide or show the predicted masks.")
+        self.doubt_box = QCheckBox("Show where the prediction is in doubt")
+        self.doubt_box.setToolTip("Bright where the two halves of the network disagree: look there first.")
+        self.advanced = Advanced()
+        self.save_button = _button(
+            "Save model…", "Save what was learnt as one .semigda file, to predict other images with."
+        )
+        self.advanced.add_row(self.save_button)
+
+    def _layers_form(self) -> QFormLayout:
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow("Images", self.images)
+        row = QWidget()
+        inner = self._row(self.masks, self.new_masks_button, stretch=(1, 0))
+        row.setLayout(inner)
+        form.addRow("My masks", row)
+        form.addRow("", self.counts)
+        return form
+
+    def _row(self, *widgets: QWidget, stretch: tuple[int, ...] = (0, 1)) -> QHBoxLayout:
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        for widget, share in zip(widgets, stretch, strict=True):
+            row.addWidget(widget, share)
+        return row
+
+    def _scroll(self, column: QWidget) -> None:
+        """On a small screen the column scrolls rather than being cut off."""
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(column)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        self.setMinimumWidth(WIDTH)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    def _set_tab_order(self) -> None:
+        order = [self.images, self.masks, self.new_masks_button, self.classes, self.time, self.train_button]
+        order += [self.stop_button, self.accept_button, self.toggle_button, self.doubt_box, self.advanced]
+        for one, following in pairwise(order):
+            QWidget.setTabOrder(one, following)
+
+    # -- what is shown ----------------------------------------------------------------------------------------------
+
+    def show_style(self, sparse: bool) -> None:
+        """Say which of the two ways of painting is on."""
+        if sparse:
+            self.style_label.setText("Painting: scribbles. What is not painted is unknown; paint background too.")
+        else:
+            self.style_label.setText("Painting: whole images. What is not painted is background.")
+        self.style_label.setToolTip("Switch between whole images and scribbles under Advanced.")
+
+    def enable_for(self, state: State, *, predicted: bool, saved: bool) -> None:
+        """Enable what makes sense in `state`, given whether there is a prediction and a model."""
+        running = state in words.RUNNING
+        has_images = state is not State.NO_IMAGES
+        for widget in (self.images, self.masks):
+            widget.setEnabled(not running)
+        self.new_masks_button.setEnabled(has_images and not running)
+        self.classes.setEnabled(state not in (State.NO_IMAGES, State.NO_MASKS))
+        self.time.setEnabled(not running)
+        self.advanced.enable_form(not running)
+        self.train_button.setEnabled(state in words.CAN_TRAIN)
+        self.stop_button.setEnabled(state in words.CAN_STOP)
+        for widget in (self.accept_button, self.toggle_button, self.doubt_box):
+            widget.setEnabled(predicted)
+        self.anyway_button.setVisible(state is State.WORSE)
+        self.save_button.setEnabled(saved)
+
+
+def _button(text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    return button
+
+
+def _heading(text: str) -> QLabel:
+    return QLabel(text)
+
+
+def _line() -> QFrame:
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    return line

@@ -1,0 +1,126 @@
+"""What the docks say: numbers and states as words a biologist reads. No widget here."""
+
+import math
+from enum import StrEnum
+from typing import Any
+
+from napari_semigda.engine.types import Report
+
+
+class State(StrEnum):
+    """Where the Train dock is."""
+
+    NO_IMAGES = "no images"
+    NO_MASKS = "no masks"
+    NOTHING_PAINTED = "nothing painted"
+    READY = "ready"
+    STARTING = "starting"
+    TRAINING = "training"
+    STOPPING = "stopping"
+    PREDICTING = "predicting"
+    DONE = "done"
+    WORSE = "worse"
+    ERROR = "error"
+
+
+RUNNING = frozenset({State.STARTING, State.TRAINING, State.STOPPING, State.PREDICTING})
+CAN_TRAIN = frozenset({State.READY, State.PREDICTING, State.DONE, State.WORSE, State.ERROR})
+CAN_STOP = frozenset({State.STARTING, State.TRAINING, State.PREDICTING})
+
+ASK_FOR = {
+    State.NO_IMAGES: ("Open images first: drag files or a folder onto the viewer, or File > Open Sample > SemiGDA."),
+    State.NO_MASKS: "Press New masks to start masks for these images.",
+    State.NOTHING_PAINTED: "Paint at least one whole image. Two or three varied ones work better.",
+    State.STARTING: "Starting…",
+    State.STOPPING: "Stopping, keeping the best result so far.",
+}
+
+STAGES = {
+    "starting": "Starting…",
+    "aligning": "Learning your masks.",
+    "learning": "Learning your masks.",
+    "unlabelled": "Learning from the unlabelled images.",
+    "checking": "Checking on images kept back.",
+    "predicting": "Marking the images.",
+    "done": "Saving.",
+    "stopped": "Saving.",
+}
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``"1:04"``, hours only when there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def count(number: int, thing: str) -> str:
+    """``"1 image"``, ``"3 images"``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def count_planes(layer: Any) -> int:
+    """How many images an image layer holds; 0 when it holds none."""
+    shape = (layer.data[0] if layer.multiscale else layer.data).shape
+    return math.prod(shape[: -3 if layer.rgb else -2])
+
+
+def painted(number: int, total: int) -> str:
+    """How far painting has come."""
+    return f"{number} of {total} painted"
+
+
+def ready(number: int, total: int, minutes: float, device: str) -> str:
+    """What pressing Train would do."""
+    unlabelled = count(total - number, "unlabelled image")
+    where = f" on this computer ({device})" if device else ""
+    return f"{number} painted, {unlabelled}. About {count(round(minutes), 'minute')}{where}."
+
+
+def dice(report: Report) -> str:
+    """Held-out Dice, or why there is none."""
+    if not report.held_out:
+        return "No image is kept back to check on: paint a second one."
+    if report.dice is None:
+        return f"Kept back to check on: {count(len(report.held_out), 'image')}."
+    return f"Held-out Dice {report.dice:.2f} on {count(len(report.held_out), 'image')}."
+
+
+def dice_tip(report: Report, classes: dict[int, str]) -> str:
+    """The figures and names behind the Dice."""
+    lines = [
+        "How well the masks agree with yours on images that training had not seen: 1 is perfect, 0 nothing in common."
+    ]
+    for number, value in report.dice_by_class.items():
+        figure = "not on these images" if value is None or value != value else f"{value:.2f}"  # noqa: PLR0124 - NaN
+        lines.append(f"{classes.get(number, f'class {number}')}: {figure}")
+    if report.held_out:
+        lines.append("Measured on: " + ", ".join(report.held_out))
+    return "\n".join(lines)
+
+
+def progress(report: Report) -> str:
+    """Text in the bar."""
+    if report.stage in ("done", "stopped"):
+        return ""
+    left = f"{clock(report.remaining)} left" if report.remaining is not None else "working out the time left"
+    return f"{report.fraction:.0%}, {left}"
+
+
+def numbers(report: Report) -> str:
+    """Step and time, for those who want to see it move."""
+    return f"Step {report.step}, {clock(report.elapsed)} so far."
+
+
+def done(seconds: float, report: Report, stopped: bool) -> str:
+    """The end of a round."""
+    how = "Stopped after" if stopped else "Done in"
+    return f"{how} {clock(seconds)}. {dice(report)} Look through the masks, correct a few, train again."
+
+
+def worse(now: float, before: float, number: int) -> str:
+    """The end of a round that did not help."""
+    return (
+        f"This round is not better (Dice {now:.2f} after {before:.2f}): keeping round {number}. "
+        "Check the masks painted last, or train longer."
+    )
