@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from napari_semigda.engine.types import Plane
+from napari_semigda.engine.view import thinnest_width
 
 _ONE_IN = 8  # one of eight painted images is held out, and at least one as soon as there are two
 
@@ -41,19 +43,19 @@ def hold_out(planes: Sequence[Plane], earlier: Collection[str] = (), seen: Colle
 
 
 def _most_typical_first(planes: Sequence[Plane], candidates: list[int], labelled: list[int]) -> list[int]:
-    """Planes that hold the most classes first, then those far from painted neighbours, then those of middling area."""
-    areas = {i: _foreground(planes[i]) for i in labelled}
-    middle = float(np.median(list(areas.values())))
+    """Planes that hold the most classes first, then those far from painted neighbours, then the most ordinary ones."""
+    area = {i: math.log(1e-4 + float(np.mean(np.asarray(planes[i].mask) > 0))) for i in labelled}
+    width = {i: math.log(thinnest_width([np.asarray(planes[i].mask)])) for i in labelled}
+    middle_area, middle_width = (float(np.median(list(values.values()))) for values in (area, width))
     richness = {i: len(np.unique(np.asarray(planes[i].mask))) for i in candidates}
 
     def neighbourliness(i: int) -> int:
         """Painted planes of the same volume within three slices: a look-alike in training would flatter the figure."""
-        return sum(
-            1 for j in labelled if j != i and planes[j].group and planes[j].group == planes[i].group and abs(i - j) <= 3
-        )
+        group = planes[i].group
+        return sum(1 for j in labelled if j != i and group and planes[j].group == group and abs(i - j) <= 3)
 
-    return sorted(candidates, key=lambda i: (-richness[i], neighbourliness(i), abs(areas[i] - middle), i))
+    def oddness(i: int) -> float:
+        """An image unlike the others in painted area or thickness would judge all masks by an exception."""
+        return abs(area[i] - middle_area) + abs(width[i] - middle_width)
 
-
-def _foreground(plane: Plane) -> float:
-    return float(np.mean(np.asarray(plane.mask) > 0))
+    return sorted(candidates, key=lambda i: (-richness[i], neighbourliness(i), oddness(i), i))
