@@ -206,6 +206,7 @@ def test_output_that_cannot_be_written(request_, tmp_path):
         (Settings(minutes=0), "0 minutes"),
         (Settings(minutes=float("nan")), "nan minutes"),
         (Settings(max_steps=0), "number of steps is 0"),
+        (Settings(seed=-1), "seed is -1"),
         (Settings(unlabelled_weight=-1), "unlabelled weight is -1"),
     ],
 )

@@ -1,0 +1,283 @@
+"""The engine without a screen: ``semigda train``, ``semigda predict``, ``semigda evaluate``.
+
+Progress goes to stderr, results to stdout. Whatever the user can put right ends with status 2 and one sentence on
+stderr. Torch is imported by the commands that need it, so that help and refusals come at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+import typer.core
+
+from napari_semigda.console import bar, json_lines, print_table, progress_bar, some, warn, write_line
+from napari_semigda.engine.types import BackboneName, DeviceName, EngineError, Settings, TrainRequest
+
+if TYPE_CHECKING:
+    from napari_semigda.engine.predict import Predictor
+    from napari_semigda.formats import Source
+
+app = typer.Typer(
+    help="Segment images from a few painted ones, with the help of the unlabelled rest (SemiGDA).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# Typer brought its own click at some point: its exceptions are found from one that typer has always named.
+_ClickException = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+_MORE = "For experiments"
+_INTERRUPTED = 130
+
+
+class _SeveralImages(typer.core.TyperCommand):
+    """Lets one ``--images`` take several values, as a shell's ``*.png`` gives them."""
+
+    def parse_args(self, ctx, args: list[str]) -> list[str]:
+        rest, repeated = list(args), []
+        while rest:
+            token = rest.pop(0)
+            repeated.append(token)
+            if token == "--images":
+                values = list(takewhile(lambda value: not value.startswith("-"), rest))
+                del rest[: len(values)]
+                repeated += [part for value in values for part in ("--images", value)][1:]
+        return super().parse_args(ctx, repeated)
+
+
+@app.command()
+def train(  # noqa: PLR0913, PLR0917  one argument for each option of the command
+    images: Annotated[Path, typer.Option(help="Folder of PNG, JPEG, TIFF (pages) or NIfTI (slices).")],
+    masks: Annotated[Path, typer.Option(help="Folder of masks: class ids, 0 is background; same stem as the image.")],
+    out: Annotated[Path, typer.Option(help="The model file to write, FILE.semigda.")],
+    minutes: Annotated[float, typer.Option(help="Time to train for.")] = Settings.minutes,
+    backbone: Annotated[BackboneName, typer.Option(help="The frozen image autoencoder.")] = Settings.backbone,
+    device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = Settings.device,
+    init: Annotated[Path | None, typer.Option(help="Continue from this model.")] = None,
+    sparse: Annotated[bool, typer.Option("--sparse", help="Scribbles: 0 means not annotated.")] = Settings.sparse,
+    seed: Annotated[int, typer.Option(help="Two runs of one seed differ only by the clock.")] = Settings.seed,
+    json: Annotated[bool, typer.Option("--json", help="One JSON report a line on stdout, nothing else.")] = False,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Stop after so many steps, whatever the clock says.", rich_help_panel=_MORE)
+    ] = None,
+    clock: Annotated[
+        Literal["wall", "cpu"], typer.Option(help="What minutes are counted in.", rich_help_panel=_MORE)
+    ] = Settings.clock,
+    unlabelled_weight: Annotated[
+        float, typer.Option(help="Most weight of unlabelled images; 0 leaves them out.", rich_help_panel=_MORE)
+    ] = Settings.unlabelled_weight,
+) -> None:
+    """Train a model. An image whose stem has a mask is labelled, every other one unlabelled.
+
+    Of a stack or volume, only pages or slices with paint are labelled. Ctrl+C stops early and saves the best weights.
+    """
+    from napari_semigda.engine.check import check_settings
+    from napari_semigda.images import labelled_planes
+
+    settings = Settings(
+        minutes=minutes,
+        backbone=backbone,
+        device=device,
+        sparse=sparse,
+        seed=seed,
+        unlabelled_weight=unlabelled_weight,
+        max_steps=max_steps,
+        clock=clock,
+    )
+    request = TrainRequest((), out, settings, init)
+    check_settings(request)  # what is quick to say comes before the images are looked at
+    planes, strangers = labelled_planes(images, masks)
+    warn(*strangers)
+
+    from napari_semigda.engine.checkpoint import read_header
+    from napari_semigda.engine.device import pick_device
+    from napari_semigda.engine.train import Trainer
+
+    pick_device(device)
+    if init is not None:
+        read_header(init)
+    trainer = Trainer()
+    with _first_interrupt(trainer.stop), json_lines() if json else progress_bar() as show:
+        for report in trainer.fit(replace(request, planes=planes)):
+            show(report)
+
+
+@app.command(cls=_SeveralImages)
+def predict(
+    model: Annotated[Path, typer.Option(help="The model file.")],
+    images: Annotated[list[Path], typer.Option(metavar="PATH...", help="Image files, folders of them, or both.")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks: STEM.png, .tif or .nii.gz, after the image.")],
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also STEM_probabilities.tif: float32, a page for each class.")
+    ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also STEM_uncertainty.tif: float32, 0 where both branches agree.")
+    ] = False,
+    device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
+) -> None:
+    """Write the masks of images: 8-bit class ids at each image's exact height and width.
+
+    All images are looked at first, so nothing is written when one of them cannot be read.
+    """
+    from napari_semigda.engine.check import check_folder, check_images
+    from napari_semigda.formats import open_source
+    from napari_semigda.images import find_images, planes_of
+
+    files = find_images(images)
+    check_folder(out)
+    maps = [name for name, wanted in (("probabilities", probabilities), ("uncertainty", uncertainty)) if wanted]
+    _check_targets(files, out, maps)
+
+    from napari_semigda.engine.predict import Predictor
+
+    predictor = Predictor(model, device)
+    sources = [open_source(path) for path in files]
+    for source in sources:
+        check_images(planes_of(source))
+    with bar(f"Predicting {len(sources)} file{'s' * (len(sources) > 1)}") as (progress, task):
+        progress.update(task, total=sum(len(source.planes) for source in sources))
+        for source in sources:
+            _predict_file(predictor, source, out, maps, lambda: progress.advance(task))
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Option(help="Folder of predicted masks.")],
+    truth: Annotated[Path, typer.Option(help="Folder of true masks of the same stems.")],
+    json: Annotated[bool, typer.Option("--json", help="One line of JSON instead of a table.")] = False,
+    ignore: Annotated[int | None, typer.Option(help="Value of true masks that means not annotated.")] = None,
+) -> None:
+    """Compare masks: Dice, IoU and 95 % Hausdorff distance a class and overall, and over how many images.
+
+    A class that is in neither mask of an image does not count there; in one of them only, Dice and IoU are 0 and there
+    is no Hausdorff distance. Overall is the mean over the classes of an image, then over images.
+    """
+    from napari_semigda.evaluation import evaluate_folders
+
+    result = evaluate_folders(predictions, truth, ignore)
+    if result.missing:
+        warn(f"{len(result.missing)} true masks have no prediction and are in no figure ({some(result.missing)}).")
+    if result.unexpected:
+        warn(f"{len(result.unexpected)} predictions have no true mask ({some(result.unexpected)}).")
+    if result.strange_classes:
+        warn(f"No true mask holds the predicted classes {some(map(str, result.strange_classes))}: are they the same?")
+    if json:
+        write_line(sys.stdout, asdict(result))
+    else:
+        print_table(result)
+
+
+def main() -> None:
+    """Run the command line and leave with its status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    int
+        0 done, 2 refused with one sentence on stderr, 130 interrupted.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries warn developers; whoever wants that has python -W
+    try:
+        status = int(app(args=args, standalone_mode=False, prog_name="semigda") or 0)
+        if status == _INTERRUPTED:  # some versions of Typer turn Ctrl+C into a status, others into an exception
+            raise KeyboardInterrupt
+        return status
+    except EngineError as error:
+        return _refuse(str(error))
+    except _ClickException as error:
+        return _refuse(_usage(error))
+    except (typer.Abort, KeyboardInterrupt):
+        warn("Interrupted: what was not finished is not written.")
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return _refuse(f"{error.filename or 'A file'} cannot be used ({error.strerror or error}): check its rights.")
+
+
+def _refuse(sentence: str) -> int:
+    warn(" ".join(sentence.split()))
+    return 2
+
+
+def _usage(error) -> str:
+    """What is wrong with the command line, as a sentence that tells where to look."""
+    message = error.format_message().removesuffix(".").replace("Value error, ", "")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "semigda"
+    return f"{message or 'Say what to do: train, predict or evaluate'}; {command} --help tells more."
+
+
+@contextmanager
+def _first_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl+C asks to stop; pressed again it interrupts as usual."""
+
+    def handle(number, frame) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop()
+        warn("Stopping and saving the best weights so far; press Ctrl+C again to give up.")
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_targets(files: list[Path], out: Path, maps: list[str]) -> None:
+    """Refuse to write a mask over an image that is being predicted, or over another output."""
+    from napari_semigda.formats import output_name, stem_of
+
+    inputs = {path.resolve() for path in files}
+    targets: set[Path] = set()
+    for path in files:
+        for name in [output_name(path), *(f"{stem_of(path)}_{kind}.tif" for kind in maps)]:
+            target = (out / name).resolve()
+            if target in inputs:
+                raise EngineError(
+                    f"The output of {path} would replace the image {target}: choose another --out folder."
+                )
+            if target in targets:
+                raise EngineError(f"Two outputs would be called {target}: rename {path}.")
+            targets.add(target)
+
+
+def _predict_file(
+    predictor: Predictor, source: Source, out: Path, maps: list[str], advance: Callable[[], None]
+) -> None:
+    """Predict the planes of a file one by one and write what was asked for, all or nothing."""
+    from napari_semigda.formats import float_pages, stem_of, write_masks
+    from napari_semigda.images import planes_of
+
+    with ExitStack() as files:
+        add = {kind: files.enter_context(float_pages(out / f"{stem_of(source.path)}_{kind}.tif")) for kind in maps}
+        masks = []
+        for index, plane in enumerate(planes_of(source)):
+            prediction = predictor.predict(plane, index, probabilities="probabilities" in add)
+            masks.append(prediction.mask)
+            if "probabilities" in add:
+                add["probabilities"](prediction.probabilities)
+            if "uncertainty" in add:
+                add["uncertainty"](prediction.doubt)
+            advance()
+        write_masks(source, out, masks)
+
+
+if __name__ == "__main__":
+    main()
