@@ -93,7 +93,7 @@ class Worker:
         self._jobs: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._trainer: Any = None
-        self._view = 0
+        self._view: int | None = None  # None: nobody looked since the job came
         self._stems = 0
 
     # -- heard in the reading thread ----------------------------------------------------------------------------
@@ -114,6 +114,7 @@ class Worker:
     def _obey(self, action: str, command: dict[str, Any]) -> None:
         if action in ("train", "predict"):
             self._stop.clear()  # a stop meant for the job before must not end this one
+            self._view = None
             self._jobs.put(Path(command["request"]))
         elif action == "stop":
             self._stop.set()
@@ -155,7 +156,8 @@ class Worker:
 
     def _do(self, path: Path) -> None:
         job = exchange.read_job(path)
-        self._view = job.view
+        if self._view is None:
+            self._view = job.view
         answers = path.parent / f"round-{job.generation}"
         if isinstance(job.request, TrainRequest):
             self._train(job, answers)

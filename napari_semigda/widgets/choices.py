@@ -34,9 +34,8 @@ class LayerChoice(QWidget):
         box.setToolTip(tooltip)
         box.setAccessibleName(name)
         # A long layer name must not make the dock wider.
-        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        box.setMinimumContentsLength(6)
-        box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        box.setMinimumWidth(90)
+        box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(box)
@@ -124,6 +123,7 @@ class Advanced(QCollapsible):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Advanced", parent, expandedIcon="▼", collapsedIcon="▶")
         self.setDuration(0)
+        self.layout().setContentsMargins(0, 0, 0, 0)
         self.toggleButton().setToolTip("Settings with good defaults: device, network, scribbles, seed.")
         self.device = ComboBox(
             label="Device",
@@ -142,7 +142,7 @@ class Advanced(QCollapsible):
             tooltip="Learn from the images without paint as well. Switch off to compare.",
         )
         self.sparse = CheckBox(
-            text="Scribbles: unpainted means unknown",
+            text="Scribbles only",
             tooltip="Tick this when you paint strokes instead of whole images. Background is then a class you paint "
             "too, and what is not painted teaches nothing.",
         )

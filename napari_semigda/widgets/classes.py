@@ -102,7 +102,7 @@ class ClassPicker(QWidget):
     def _fit(self) -> None:
         """As high as the classes need, up to a few rows; the rest scrolls."""
         rows = min(max(self._list.count(), 1), SHOWN_ROWS)
-        row = max(self._list.sizeHintForRow(0), self.fontMetrics().height() + 8)
+        row = self._list.sizeHintForRow(0) if self._list.count() else self.fontMetrics().height() + 6
         self._list.setFixedHeight(rows * row + 2 * self._list.frameWidth() + 2)
 
 
@@ -118,4 +118,6 @@ def _swatch(number: int) -> QIcon:
     painter.setPen(Qt.GlobalColor.black if colour.lightness() > 100 else Qt.GlobalColor.white)
     painter.drawText(pixmap.rect(), int(Qt.AlignmentFlag.AlignCenter), str(number))
     painter.end()
-    return QIcon(pixmap)
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # or Qt tints the chosen colour, which is then another one
+    return icon

@@ -36,17 +36,20 @@ class Curve(QWidget):
     def add(self, step: int, loss: float | None, dice: float | None) -> None:
         """Append what one report says; values that are missing or not finite leave no point."""
         for points, value in ((self._loss, loss), (self._dice, dice)):
-            if value is not None and math.isfinite(value) and (not points or step > points[-1][0]):
-                points.append((float(step), float(value)))
-                if len(points) > MAX_POINTS:
-                    del points[1:-1:2]  # a long run keeps its shape at half the points
+            if value is None or not math.isfinite(value):
+                continue
+            if points and step <= points[-1][0]:
+                points.pop()  # a check between two steps: the newer figure counts
+            points.append((float(step), float(value)))
+            if len(points) > MAX_POINTS:
+                del points[1:-1:2]  # a long run keeps its shape at half the points
         self.update()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        return QSize(280, 84)
+        return QSize(280, 76)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        return QSize(120, 84)
+        return QSize(120, 76)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
         painter = QPainter(self)

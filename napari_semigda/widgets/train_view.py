@@ -35,13 +35,14 @@ class TrainView(QWidget):
         column = QWidget()
         layout = QVBoxLayout(column)
         layout.setContentsMargins(8, 6, 8, 6)
-        layout.setSpacing(6)
+        layout.setSpacing(4)
         layout.addLayout(self._layers_form())
         layout.addWidget(_heading("Classes"))
         layout.addWidget(self.classes)
         layout.addWidget(self.style_label)
         layout.addWidget(_line())
-        layout.addLayout(self._row(QLabel("Time"), self.time))
+        layout.addWidget(_heading("Training time"))
+        layout.addWidget(self.time)
         layout.addLayout(self._row(self.train_button, self.stop_button, stretch=(2, 1)))
         layout.addWidget(self.run)
         layout.addWidget(self.anyway_button)
@@ -67,8 +68,6 @@ class TrainView(QWidget):
         self.counts.setToolTip("How many images hold any paint. The others are learnt from without masks.")
         self.classes = ClassPicker()
         self.style_label = QLabel()
-        self.style_label.setWordWrap(True)
-        self.style_label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         self.show_style(sparse=False)
         self.time = TimeChoice()
         self.train_button = _button(
@@ -88,7 +87,7 @@ class TrainView(QWidget):
             "Copy the predicted masks of the slice in view into your masks. Ctrl+Z takes it back.",
         )
         self.toggle_button = _button(f"Hide or show  ({keys.TOGGLE})", "Hide or show the predicted masks.")
-        self.doubt_box = QCheckBox("Show where the prediction is in doubt")
+        self.doubt_box = QCheckBox("Show where it is in doubt")
         self.doubt_box.setToolTip("Bright where the two halves of the network disagree: look there first.")
         self.advanced = Advanced()
         self.save_button = _button(
@@ -99,13 +98,10 @@ class TrainView(QWidget):
     def _layers_form(self) -> QFormLayout:
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Images", self.images)
-        row = QWidget()
-        inner = self._row(self.masks, self.new_masks_button, stretch=(1, 0))
-        row.setLayout(inner)
-        form.addRow("My masks", row)
-        form.addRow("", self.counts)
+        form.addRow("My masks", self.masks)
+        form.addRow(self.new_masks_button, self.counts)
         return form
 
     def _row(self, *widgets: QWidget, stretch: tuple[int, ...] = (0, 1)) -> QHBoxLayout:
@@ -139,10 +135,12 @@ class TrainView(QWidget):
     def show_style(self, sparse: bool) -> None:
         """Say which of the two ways of painting is on."""
         if sparse:
-            self.style_label.setText("Painting: scribbles. What is not painted is unknown; paint background too.")
+            self.style_label.setText("Painting: scribbles")
+            meaning = "Strokes are enough: what is not painted is unknown. Paint background too, as a class of its own."
         else:
-            self.style_label.setText("Painting: whole images. What is not painted is background.")
-        self.style_label.setToolTip("Switch between whole images and scribbles under Advanced.")
+            self.style_label.setText("Painting: whole images")
+            meaning = "On an image that you paint, all that is left unpainted counts as background."
+        self.style_label.setToolTip(f"{meaning} Switch under Advanced.")
 
     def enable_for(self, state: State, *, predicted: bool, saved: bool) -> None:
         """Enable what makes sense in `state`, given whether there is a prediction and a model."""

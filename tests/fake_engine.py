@@ -1,0 +1,100 @@
+"""A quick engine for the tests of the transport: everything real except the learning.
+
+Run as a program it serves like ``python -m napari_semigda.engine.worker`` and starts in a fraction of a second. What
+it does is asked for through the name of class 1, which travels with every request.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from napari_semigda.engine.types import EngineError, Prediction, Report
+from napari_semigda.engine.worker import run
+
+COMMAND = (sys.executable, __file__)
+
+
+class FakeTrainer:
+    """Reports `settings.max_steps` steps, ten a second, and previews the plane in view."""
+
+    def __init__(self):
+        self._stop = threading.Event()
+        self._view = 0
+
+    def stop(self):
+        self._stop.set()
+
+    def look_at(self, index):
+        self._view = index
+
+    def fit(self, request):
+        wish = request.classes.get(1, "")
+        misbehave(wish)
+        print("a library that prints")  # noqa: T201
+        steps = request.settings.max_steps or 10**6
+        held_out = tuple(plane.name for plane in request.planes if plane.mask is not None)[:1]
+        yield Report("starting")
+        for step in range(1, steps + 1):
+            if self._stop.wait(0.1):
+                break
+            plane = request.planes[self._view]
+            preview = threshold(plane, self._view)
+            yield Report("learning", step, step / steps, step / 10, loss=1 / step, held_out=held_out, preview=preview)
+        request.out.write_text(json.dumps({"wish": wish, "init": str(request.init), "thread": os.getpid()}))
+        dice = 0.9 if request.init is None or "worse" not in wish else 0.5
+        stage = "stopped" if self._stop.is_set() else "done"
+        yield Report(stage, steps, 1.0, steps / 10, dice=dice, held_out=held_out, model=request.out)
+
+
+class FakePredictor:
+    def __init__(self, model, device="auto"):
+        self._wish = json.loads(Path(model).read_text())["wish"]
+
+    def predict(self, plane, index=0, probabilities=False):
+        if "slow" in self._wish:
+            time.sleep(0.15)
+        if "one fails" in self._wish and index == 1:
+            raise EngineError(f"{plane.name} has NaN values: remove it.")
+        return threshold(plane, index)
+
+
+class FakeEngine:
+    trainer = FakeTrainer
+    predictor = FakePredictor
+
+    def load(self):
+        return "CPU"
+
+
+def threshold(plane, index):
+    image = np.asarray(plane.image, float)
+    grey = image if image.ndim == 2 else image.mean(-1)
+    mask = (grey > grey.mean()).astype(np.uint8)
+    return Prediction(index, plane.name, mask, np.full(mask.shape, 0.25, np.float32))
+
+
+def misbehave(wish):
+    errors = {
+        "engine error": EngineError("brain.png has no mask: paint it."),
+        "runtime error": RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        "out of memory": RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        "no memory": MemoryError(),
+        "disk full": OSError(28, "No space left on device"),
+    }
+    if wish in errors:
+        raise errors[wish]
+    if wish == "killed":
+        os.kill(os.getpid(), 9)
+    if wish == "exits":
+        os._exit(3)
+    if wish == "hangs":
+        time.sleep(600)
+
+
+if __name__ == "__main__":
+    run(FakeEngine())
