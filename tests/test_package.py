@@ -69,6 +69,29 @@ def test_menu_reads_plugins_semigda_semigda_train(make_napari_viewer):
     assert [action.text() for action in submenu.actions()] == ["SemiGDA: Train", "SemiGDA: Predict"]
 
 
+def test_launcher_opens_sample_and_one_dock_that_the_menu_entry_finds(make_napari_viewer, monkeypatch, tmp_path):
+    import napari
+    import tifffile
+    from app_model import Application
+    from napari._app_model import get_app_model
+
+    from napari_semigda import launch
+
+    app = get_app_model()  # the viewer fixture makes one of another name
+    monkeypatch.setattr(Application, "get_app", lambda name: app if name == "napari" else None)
+    viewers, ran = [], []
+    monkeypatch.setattr(napari, "Viewer", lambda **options: viewers.append(make_napari_viewer(**options)) or viewers[0])
+    monkeypatch.setattr(napari, "run", lambda: ran.append(True))
+    tifffile.imwrite(tmp_path / "mine.tif", np.zeros((32, 32), np.uint8))
+    launch.open_viewer([tmp_path / "mine.tif"], sample=True)
+    (viewer,) = viewers
+    assert ran
+    assert [layer.name for layer in viewer.layers] == ["brain", "brain masks", "mine"]
+    assert len(viewer.window.dock_widgets) == 1
+    launch.dock_train()  # what the menu entry does
+    assert len(viewer.window.dock_widgets) == 1
+
+
 # -- imports run one way
 
 
