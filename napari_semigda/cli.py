@@ -148,6 +148,7 @@ def predict(
         progress.update(task, total=sum(len(source.planes) for source in sources))
         for source in sources:
             _predict_file(predictor, source, out, maps, lambda: progress.advance(task))
+    warn(f"Wrote the masks of {len(sources)} file{'s' * (len(sources) > 1)} into {out}.")
 
 
 @app.command()

@@ -121,6 +121,22 @@ def test_train_json_is_one_report_a_line_and_nothing_else(trained):
     assert [path.name for path in (folder / "out").iterdir()] == ["m.semigda"]
 
 
+def test_json_stays_pure_when_a_library_prints(folders, capsys, monkeypatch):
+    from napari_semigda.engine.train import Trainer
+    from napari_semigda.engine.types import Report
+
+    def chatty(self, request):
+        print("a library says hello")  # noqa: T201
+        yield Report("learning", loss=float("nan"), dice_by_class={1: float("nan")})
+
+    monkeypatch.setattr(Trainer, "fit", chatty)
+    assert run(train_args(folders, "--json")) == 0
+    stdout, stderr = capsys.readouterr()
+    report = json.loads(only_line(stdout), parse_constant=pytest.fail)  # NaN is no JSON
+    assert report["loss"] is None and report["dice_by_class"] == {"1": None}
+    assert "hello" in stderr
+
+
 def test_predict_and_evaluate(trained):
     folder, _ = trained
     out = folder / "predicted"
@@ -130,6 +146,7 @@ def test_predict_and_evaluate(trained):
         *("--images", folder / "test" / "c.nii.gz"),
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert only_line(done.stderr) == f"Wrote the masks of 3 files into {out}."
     masks = {"a.png", "b.tif", "c.nii.gz"}
     maps = {f"{stem}_{kind}.tif" for stem in "abc" for kind in ("probabilities", "uncertainty")}
     assert {path.name for path in out.iterdir()} == masks | maps

@@ -68,7 +68,6 @@ def _write(path: Path, source: Source, masks: Sequence[np.ndarray]) -> None:
     like = source.header
     header = like.header.copy()
     header.set_data_dtype(np.uint8)
-    header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0  # the window of the image would hide class ids
     volume = np.stack(masks, axis=-1).reshape(like.shape)
     nibabel.save(type(like)(volume, like.affine, header), path)
