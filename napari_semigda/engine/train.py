@@ -24,14 +24,14 @@ class Trainer:
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
-        self._in_view = 0
+        self._in_view: int | None = None
 
     def stop(self) -> None:
         """Finish the step, keep the best weights so far, save the model."""
         self._stopping.set()
 
     def look_at(self, index: int) -> None:
-        """The plane that previews shall show."""
+        """The plane that previews shall show; without a viewer nobody asks, and none are made."""
         self._in_view = index
 
     def fit(self, request: TrainRequest) -> Iterator[Report]:

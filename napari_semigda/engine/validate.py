@@ -6,11 +6,70 @@ import math
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from torch import Tensor
 
+from napari_semigda.engine.average import MovingAverage
+from napari_semigda.engine.metrics import dice
+from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.predict import believe, to_prediction
+from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane
-from napari_semigda.engine.view import thinnest_width
+from napari_semigda.engine.view import PlaneReader, View, thinnest_width
 
 _ONE_IN = 8  # one of eight painted images is held out, and at least one as soon as there are two
+
+
+class Examiner:
+    """Measures Dice on the held-out images and remembers the best weights that never saw them.
+
+    Parameters
+    ----------
+    planes, held_out
+        All planes, and the indices of those held out (may be none).
+    reader, view, table
+        How planes are read and classes numbered.
+    """
+
+    def __init__(
+        self, planes: Sequence[Plane], held_out: Sequence[int], reader: PlaneReader, view: View, table: ClassTable
+    ) -> None:
+        self.held_out = tuple(held_out)
+        self.dice: float | None = None
+        """Best mean Dice over the classes so far, 0..1."""
+        self.dice_by_class: dict[int, float] = {}
+        self.best: dict[str, Tensor] | None = None
+        """The weights it was reached with."""
+        self._planes, self._reader, self._view, self._table = planes, reader, view, table
+        self._foreground = [c for c in table.ids if c != 0]
+
+    def examine(self, model: SemiGDA, average: MovingAverage) -> None:
+        """Score the averaged weights; keep them when they are as good as the best so far."""
+        by_class = self._score(model, average)
+        mean = _mean(by_class)
+        if mean is not None and (self.dice is None or mean >= self.dice):
+            self.dice, self.dice_by_class, self.best = mean, by_class, average.snapshot()
+
+    def still_as_good(self, model: SemiGDA, average: MovingAverage) -> bool:
+        """Once the held-out images have joined training, Dice on them falls only if something went wrong."""
+        mean = _mean(self._score(model, average))
+        return self.dice is None or mean is None or mean >= self.dice - 0.02
+
+    def _score(self, model: SemiGDA, average: MovingAverage) -> dict[int, float]:
+        """Mean Dice of each class over the held-out images, nan where a class is on none."""
+        ignore = 0 if self._table.sparse else None
+        scores = []
+        with average.applied():
+            for i in self.held_out:
+                belief = believe(model, self._reader.whole(i, self._view.scale), self._view)
+                mask = to_prediction(belief, self._planes[i], i, self._table).mask
+                scores.append(dice(mask, np.asarray(self._planes[i].mask), self._foreground, ignore))
+        columns = {c: [s[c] for s in scores if not math.isnan(s[c])] for c in self._foreground}
+        return {c: float(np.mean(values)) if values else math.nan for c, values in columns.items()}
+
+
+def _mean(by_class: dict[int, float]) -> float | None:
+    values = [v for v in by_class.values() if not math.isnan(v)]
+    return float(np.mean(values)) if values else None
 
 
 def hold_out(planes: Sequence[Plane], earlier: Collection[str] = (), seen: Collection[str] = ()) -> tuple[int, ...]:

@@ -79,6 +79,11 @@ class PlaneReader:
             self._contrast[index] = find_contrast(self._pixels(index))
         return self._contrast[index]
 
+    def is_flat(self, index: int) -> bool:
+        """Whether the plane holds one grey value only."""
+        contrast = self.contrast(index)
+        return contrast.low >= contrast.high
+
     def window(self, index: int, top: int, left: int, height: int, width: int) -> Tensor:
         """(3, height, width) float32 in [0, 1], in image pixels; beyond the border the picture is reflected."""
         pixels = read_reflected(self._pixels(index), top, left, height, width)

@@ -38,4 +38,6 @@ def tiny_run(tmp_path_factory) -> tuple[TrainRequest, list, Path]:
 
     out = tmp_path_factory.mktemp("model") / "discs.semigda"
     request = TrainRequest(drawn_planes(3, 5), out, Settings(max_steps=40, crop=64), classes={1: "disc"})
-    return request, list(Trainer().fit(request)), out
+    trainer = Trainer()
+    trainer.look_at(1)
+    return request, list(trainer.fit(request)), out

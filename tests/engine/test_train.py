@@ -41,7 +41,8 @@ def test_reports_say_what_a_user_wants_to_know(tiny_run):
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
     assert {"starting", "checking", "done"} <= {r.stage for r in reports}
-    assert any(r.preview is not None and r.preview.mask.shape == (64, 72) for r in reports)
+    previews = [r.preview for r in reports if r.preview is not None]
+    assert {(p.index, p.mask.shape) for p in previews} == {(1, (64, 72))}
     assert reports[-1].dice == pytest.approx(max(r.dice for r in reports if r.dice is not None))
     assert len(reports[-1].held_out) == 1
     assert all("." in r.message for r in reports if r.stage == "done")
@@ -140,7 +141,7 @@ def test_errors_inside_torch_become_sentences(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("kernel exploded")
 
-    monkeypatch.setattr("napari_semigda.engine.round.mask_loss", fail)
+    monkeypatch.setattr("napari_semigda.engine.objective.mask_loss", fail)
     with pytest.raises(EngineError, match="kernel exploded"):
         fit(drawn_planes(2, 0), tmp_path / "no")
     assert list(tmp_path.iterdir()) == []
@@ -148,7 +149,7 @@ def test_errors_inside_torch_become_sentences(tmp_path, monkeypatch):
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_words(tmp_path, monkeypatch):
     nan = torch.tensor(float("nan"), requires_grad=True)
-    monkeypatch.setattr("napari_semigda.engine.round.mask_loss", lambda *_: nan)
+    monkeypatch.setattr("napari_semigda.engine.objective.mask_loss", lambda *_: nan)
     with pytest.raises(EngineError, match="diverged"):
         fit(drawn_planes(2, 0), tmp_path / "no", max_steps=30)
     assert list(tmp_path.iterdir()) == []
