@@ -260,7 +260,7 @@ class Project:
     def _job(self, request: TrainRequest | PredictRequest, view: int, before: Standing | None = None) -> Job:
         self.generation += 1
         job = Job(request, self.generation, view, before)
-        self._running = {self.generation: job}
+        self._running[self.generation] = job
         return job
 
     def finish(self, generation: int, outcome: Outcome, last: Report) -> Round | None:
@@ -280,7 +280,8 @@ class Project:
         Round or None
             The new round; None when the job is not one of ours or made no model.
         """
-        job = self._running.pop(generation, None)
+        job = self._running.get(generation)
+        self._running = {number: other for number, other in self._running.items() if number > generation}
         if job is None or outcome.model is None or not isinstance(job.request, TrainRequest):
             return None
         standing = Standing(job.request.out, last.dice, last.held_out, len(self.rounds) + 1)

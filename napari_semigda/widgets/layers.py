@@ -90,8 +90,10 @@ class LayerBridge:
         """
         if _same(layer, self.image):
             return
-        self.choose_masks(None)
-        self.image = self.project = None
+        left, self.image, self.project = self.project, None, None
+        self._follow_masks(None)
+        if left is not None:
+            left.forget_masks()
         try:
             if layer is not None:
                 self.project = self._project_of(layer)
@@ -99,6 +101,7 @@ class LayerBridge:
                 self._plane = self.plane_in_view()
         finally:
             self.project_changed.emit()
+            self.masks_chosen.emit()
 
     def _project_of(self, layer: Image) -> Project:
         data = layer.data[0] if layer.multiscale else layer.data

@@ -128,8 +128,9 @@ class Runner:
         self._pending = self._job = self._worker = None
         if self._child is not None:
             self._child.end()
+            self._quiet.wait(PATIENCE)
+            self._child.forget()
             self._child = None
-        self._quiet.wait(PATIENCE)
 
     # -- the run ------------------------------------------------------------------------------------------------
 
@@ -145,6 +146,7 @@ class Runner:
         if self.pid is None:
             if self._child is not None:
                 self._child.end()
+                self._child.forget()
             self._child = _Child(self._command)
         # napari's worker class itself: `create_worker` would add the question "Executing <function ...>, close?"
         # to closing the viewer, which here needs no asking.
@@ -233,8 +235,11 @@ class _Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        with contextlib.suppress(OSError, ValueError):
-            self._log.close()
+
+    def forget(self) -> None:
+        """Close what is still open, once nobody listens any more."""
+        self._process.stdout.close()
+        self._log.close()
 
     def last_words(self) -> Failure:
         """Why the process ended, as far as can be told."""

@@ -51,6 +51,7 @@ class TrainDock(TrainView):
         self._listening: Project | None = None  # whose signals are connected
         self._running: Project | None = None  # whose images the run at hand is about
         self._last = Report("starting")
+        self._again = False  # Train was pressed while the images were being marked
         self._docked = False
         actions = {
             keys.TRAIN: self.train,
@@ -108,8 +109,12 @@ class TrainDock(TrainView):
         return self._attempt(self.bridge.new_masks)
 
     def train(self) -> bool:
-        """Train on what is painted now; returns whether a run was started."""
-        if self._state in words.RUNNING and self._state is not State.PREDICTING:
+        """Train on what is painted now; returns whether a run was started or will be in a moment."""
+        if self._state is State.PREDICTING:  # the next round starts from this one, so this one has to end first
+            self._again = True
+            self.stop()
+            return True
+        if self._state in words.RUNNING:
             return False
         if self._state in words.ASK_FOR:
             show_warning(words.ASK_FOR[self._state])
@@ -214,11 +219,12 @@ class TrainDock(TrainView):
             project.masks_changed.connect(self._on_painted)
             project.classes_changed.connect(self._on_classes)
             self._on_classes()
-        if self._running is not None and self._running is not project:
-            self.runner.stop()
-        else:
-            self.run.begin()
-            self.run.end()
+        if self._running is not None:  # the images of the run are gone, and nobody wants its masks
+            self.runner.close()
+            self._running, self._again = None, False
+        self._state = State.NO_IMAGES
+        self.run.begin()
+        self.run.end()
         self._on_layers()
 
     def _on_masks_chosen(self) -> None:
@@ -287,9 +293,12 @@ class TrainDock(TrainView):
             self._enter(State.DONE, words.done(last.elapsed, last, outcome.stopped))
         if outcome.skipped:
             show_warning(f"{words.count(len(outcome.skipped), 'image')} without masks: {outcome.skipped[0]}")
+        if self._again:
+            self._again = False
+            self.train()
 
     def _on_failed(self, failure: Failure) -> None:
-        self._running = None
+        self._running, self._again = None, False
         self.run.end()
         self._enter(State.ERROR, failure.message, failure.details)
         show_error(failure.message)
