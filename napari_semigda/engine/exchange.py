@@ -74,7 +74,8 @@ class Outcome:
     model: Path | None = None
     stopped: bool = False
     kept: bool = False  # True: the new model was worse, `model` is the one in use before
-    skipped: tuple[str, ...] = field(default_factory=tuple)  # one sentence for each plane that has no prediction
+    skipped: tuple[str, ...] = ()  # one sentence for each plane that has no prediction
+    classes: Mapping[int, str] = field(default_factory=dict)  # the model's, by id
 
 
 # -- arrays ---------------------------------------------------------------------------------------------------------

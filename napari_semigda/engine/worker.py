@@ -164,7 +164,8 @@ class Worker:
         else:
             predictor = self._engine.predictor(job.request.model, job.request.device)
             skipped = self._predict(predictor, job.request.planes, answers)
-            self._done(exchange.Outcome(job.request.model, self._stop.is_set(), skipped=skipped))
+            stopped = self._stop.is_set()
+            self._done(exchange.Outcome(job.request.model, stopped, skipped=skipped, classes=predictor.classes))
 
     def _train(self, job: exchange.Job, answers: Path) -> None:
         """Train, choose between the new model and the one in use, predict every plane with the better one."""
@@ -189,7 +190,8 @@ class Worker:
         chosen = job.before.model if kept else new.model
         predictor = self._engine.predictor(chosen, job.request.settings.device)
         skipped = self._predict(predictor, job.request.planes, answers, last)
-        self._done(exchange.Outcome(chosen, stopped or self._stop.is_set(), kept, skipped))
+        stopped = stopped or self._stop.is_set()
+        self._done(exchange.Outcome(chosen, stopped, kept, skipped, predictor.classes))
 
     def _predict(
         self, predictor: Any, planes: tuple[Plane, ...], answers: Path, said: Report | None = None
@@ -219,8 +221,14 @@ class Worker:
         self.send(kind="prediction", final=True, **content)
 
     def _done(self, outcome: exchange.Outcome) -> None:
-        model = None if outcome.model is None else str(outcome.model)
-        self.send(kind="done", model=model, stopped=outcome.stopped, kept=outcome.kept, skipped=list(outcome.skipped))
+        self.send(
+            kind="done",
+            model=None if outcome.model is None else str(outcome.model),
+            stopped=outcome.stopped,
+            kept=outcome.kept,
+            skipped=list(outcome.skipped),
+            classes={str(number): name for number, name in outcome.classes.items()},
+        )
 
     def _stem(self) -> str:
         self._stems += 1

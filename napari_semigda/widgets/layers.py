@@ -7,16 +7,14 @@ masks through napari's own history, as one step that Ctrl+Z takes back.
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_semigda.engine.types import EngineError, Prediction
 from napari_semigda.project import ImageStack, Project
 from napari_semigda.widgets.colours import class_colormap
-
-KEY = "semigda"
-"""Where our notes are in ``layer.metadata``: names of layers change behind one's back, this does not."""
+from napari_semigda.widgets.ours import PredictionLayers, masks_on, note, role, same
 
 SETTLE_MS = 150  # a stroke, its undo and the redraw after it come as several events
 
@@ -38,6 +36,7 @@ class LayerBridge:
 
     def __init__(self, viewer: Any) -> None:
         self.viewer = viewer
+        self._predictions = PredictionLayers(viewer)
         self.image: Image | None = None
         self.masks: Labels | None = None
         self.project: Project | None = None
@@ -74,11 +73,11 @@ class LayerBridge:
 
     def image_layers(self) -> list[Image]:
         """Layers that can be images to learn from, topmost first."""
-        return [x for x in reversed(self.viewer.layers) if isinstance(x, Image) and _role(x) is None]
+        return [x for x in reversed(self.viewer.layers) if isinstance(x, Image) and role(x) is None]
 
     def mask_layers(self) -> list[Labels]:
         """Labels layers that are the user's, topmost first."""
-        return [x for x in reversed(self.viewer.layers) if isinstance(x, Labels) and _role(x) in (None, "masks")]
+        return [x for x in reversed(self.viewer.layers) if isinstance(x, Labels) and role(x) in (None, "masks")]
 
     def choose_image(self, layer: Image | None) -> None:
         """Work on the images of `layer`; the project of a layer chosen before is found again.
@@ -88,7 +87,7 @@ class LayerBridge:
         EngineError
             When the layer holds no images; no layer is chosen then.
         """
-        if _same(layer, self.image):
+        if same(layer, self.image):
             return
         left, self.image, self.project = self.project, None, None
         self._follow_masks(None)
@@ -119,7 +118,7 @@ class LayerBridge:
         if self.image is None:
             return None
         fitting = [x for x in self.mask_layers() if not self.problem_with(x)]
-        ours = [x for x in fitting if _note(x).get("image") == str(self.image.unique_id)]
+        ours = [x for x in fitting if note(x).get("image") == str(self.image.unique_id)]
         return next(iter(ours + fitting), None)
 
     def problem_with(self, masks: Labels) -> str:
@@ -144,7 +143,7 @@ class LayerBridge:
         EngineError
             When they do not fit the images; no layer is chosen then.
         """
-        if _same(layer, self.masks):
+        if same(layer, self.masks):
             return
         problem = self.problem_with(layer) if layer is not None else ""
         self._follow_masks(None if problem else layer)
@@ -182,29 +181,12 @@ class LayerBridge:
         if self.project is None or self.image is None:
             raise EngineError("Open images first: drag files or a folder onto the viewer.")
         height, width = self.project.stack.shape[-2:]
-        layer = self._make(Labels, np.zeros(self.project.stack.shape, np.uint8), "masks", colormap=class_colormap())
+        layer = masks_on(self.image, self.project.stack.shape)
         self.viewer.add_layer(layer)
         layer.brush_size = max(2, round(min(height, width) / 25))
         self.choose_masks(layer)
         self.pick_class(1)
         return layer
-
-    def _make(self, kind: type[Layer], data: np.ndarray, role: str, **options: Any) -> Any:
-        """A layer of ours that lies exactly on the images."""
-        image = self.image
-        return kind(
-            data,
-            name=f"{image.name} {role}",
-            scale=image.scale,
-            translate=image.translate,
-            rotate=image.rotate,
-            shear=image.shear,
-            affine=image.affine,
-            axis_labels=image.axis_labels,
-            units=image.units,
-            metadata={KEY: {"role": role, "image": str(image.unique_id)}},
-            **options,
-        )
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -236,7 +218,7 @@ class LayerBridge:
 
     def _name_classes(self, masks: Labels) -> None:
         """Names that came with the layer, names given before, and "class N" for what is painted without a name."""
-        brought = {int(number): str(name) for number, name in _note(masks).get("classes", {}).items()}
+        brought = {int(number): str(name) for number, name in note(masks).get("classes", {}).items()}
         names = brought | {n: x for n, x in self.project.classes.items() if n not in brought or x != f"class {n}"}
         painted = {number for number in self.project.classes_painted() if number <= 255}
         self.project.name_classes({n: names.get(n, f"class {n}") for n in sorted(painted | set(names))})
@@ -252,39 +234,16 @@ class LayerBridge:
         if str(self.masks.mode) not in ("paint", "fill", "polygon"):
             self.masks.mode = "paint"
 
-    def ours(self, role: str) -> Any | None:
+    def ours(self, use: str) -> Any | None:
         """Our layer "predicted" or "doubt" of the chosen images, if it is there."""
-        if self.image is None:
-            return None
-        wanted = {"role": role, "image": str(self.image.unique_id)}
-        return next((x for x in self.viewer.layers if wanted.items() <= _note(x).items()), None)
+        return None if self.image is None else self._predictions.find(self.image, use)
 
     def show_prediction(self, prediction: Prediction) -> None:
         """Write one plane of the prediction layer in place; the layer is made when it is not there."""
         if self.project is None or prediction.mask.shape != self.project.stack.shape[-2:]:
             return
-        position = self.project.stack.position(prediction.index)
-        masks = self.ours("predicted") or self._add_below_masks(
-            "predicted", Labels, np.uint8, colormap=class_colormap(), opacity=0.5
-        )
-        doubt = self.ours("doubt") or self._add_below_masks(
-            "doubt", Image, np.uint8, colormap="magma", blending="additive", contrast_limits=(0, 255), visible=False
-        )
-        masks.data[position] = prediction.mask
-        doubt.data[position] = np.round(prediction.doubt * 255)
-        if prediction.index == self.plane_in_view():
-            masks.refresh(extent=False)
-            doubt.refresh(extent=False)
-
-    def _add_below_masks(self, role: str, kind: type[Layer], dtype: Any, **options: Any) -> Any:
-        active = self.viewer.layers.selection.active
-        layer = self._make(kind, np.zeros(self.project.stack.shape, dtype), role, **options)
-        at = self.viewer.layers.index(self.masks if self.masks is not None else self.image)
-        self.viewer.layers.insert(at if self.masks is not None else at + 1, layer)
-        layer.editable = False
-        if active is not None:  # a new layer selects itself, but the user is painting
-            self.viewer.layers.selection.active = active
-        return layer
+        in_view = prediction.index == self.plane_in_view()
+        self._predictions.show(self.image, self.project.stack, prediction, self.masks, in_view)
 
     def toggle_prediction(self) -> None:
         """Hide or show the predicted masks."""
@@ -357,18 +316,3 @@ class LayerBridge:
         if self.project is not None and (plane := self.plane_in_view()) != self._plane:
             self._plane = plane
             self.plane_changed.emit(plane)
-
-
-def _note(layer: Layer) -> dict[str, Any]:
-    """Our entry in a layer's metadata."""
-    note = layer.metadata.get(KEY, {})
-    return note if isinstance(note, dict) else {}
-
-
-def _role(layer: Layer) -> str | None:
-    return _note(layer).get("role")
-
-
-def _same(one: Layer | None, other: Layer | None) -> bool:
-    """Whether two layers are one; napari hands plugins proxies, which ``is`` tells apart."""
-    return (one is None and other is None) or (one is not None and other is not None and one == other)

@@ -99,11 +99,15 @@ class RunView(QWidget):
         elif not self._later.isActive():
             self._later.start(round(wait * 1000))
 
+    def show_progress(self, report: Report) -> None:
+        """Show the bar of `report` and nothing else."""
+        self.bar.setValue(round(report.fraction * 1000))
+        self.bar.setFormat(words.progress(report))
+
     def _draw(self) -> None:
         self._drawn = time.monotonic()
         report, classes = self._latest
-        self.bar.setValue(round(report.fraction * 1000))
-        self.bar.setFormat(words.progress(report))
+        self.show_progress(report)
         if report.stage != "predicting":
             self.curve.add(report.step, report.loss, report.dice)
             self.numbers.setText(words.numbers(report))

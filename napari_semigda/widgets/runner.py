@@ -322,6 +322,7 @@ def _event(line: dict[str, Any], folder: Path | None) -> Iterator[Event]:
             yield exchange.prediction_from_json(line, folder)
         case "done":
             model = None if line["model"] is None else Path(line["model"])
-            yield Outcome(model, line["stopped"], line["kept"], tuple(line["skipped"]))
+            classes = {int(number): name for number, name in line["classes"].items()}
+            yield Outcome(model, line["stopped"], line["kept"], tuple(line["skipped"]), classes)
         case "error":
             yield Failure(line["message"], line["details"])

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QEvent, Signal
-from qtpy.QtWidgets import QApplication, QFileDialog
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog
 
 from napari_semigda.engine.exchange import Outcome
 from napari_semigda.engine.types import EngineError, Prediction, Report, Settings
@@ -52,17 +52,13 @@ class TrainDock(TrainView):
         self._running: Project | None = None  # whose images the run at hand is about
         self._last = Report("starting")
         self._again = False  # Train was pressed while the images were being marked
-        self._docked = False
         actions = {
             keys.TRAIN: self.train,
             keys.STOP: self.stop,
             keys.ACCEPT: self.accept,
             keys.TOGGLE: self.bridge.toggle_prediction,
         }
-        # Not a method: it must work when Qt has deleted this widget already, as happens when the viewer is closed.
-        self._end = closing(keys.Keys(napari_viewer, actions).release, self.runner.close, self.bridge.close)
-        self.destroyed.connect(self._end)
-        QApplication.instance().aboutToQuit.connect(self._end)
+        self.at_the_end(keys.Keys(napari_viewer, actions).release, self.runner.close, self.bridge.close)
         self._connect()
         self._on_layers()
 
@@ -335,33 +331,3 @@ class TrainDock(TrainView):
             predicted=self.bridge.ours("predicted") is not None,
             saved=project is not None and project.in_use is not None,
         )
-
-    # -- the end ----------------------------------------------------------------------------------------------------
-
-    def close_session(self) -> None:
-        """End the training process and let go of the viewer; the dock is of no use afterwards."""
-        self._end()
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that napari took the dock away: it neither closes nor deletes what was in it."""
-        if event.type() == QEvent.Type.ParentChange:
-            if self.parent() is not None:
-                self._docked = True
-            elif self._docked:
-                self.close_session()
-        return super().event(event)
-
-    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        self.close_session()
-        super().closeEvent(event)
-
-
-def closing(*steps: Callable[[], object]) -> Callable[..., None]:
-    """A function that does all `steps` the first time it is called and nothing after that."""
-    left = list(steps)
-
-    def close(*_: Any) -> None:
-        while left:
-            left.pop(0)()
-
-    return close

@@ -2,56 +2,39 @@
 
 from itertools import pairwise
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QFormLayout,
-    QFrame,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QScrollArea,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_semigda.widgets import keys, words
 from napari_semigda.widgets.choices import Advanced, LayerChoice, TimeChoice
 from napari_semigda.widgets.classes import ClassPicker
+from napari_semigda.widgets.dock import Dock, button, line, row
 from napari_semigda.widgets.progress import RunView
 from napari_semigda.widgets.words import State
 
-WIDTH = 320  # at rest
 
-
-class TrainView(QWidget):
+class TrainView(Dock):
     """Composition only: what the widgets mean is the dock's business."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setWindowTitle("SemiGDA: Train")
         self._make_widgets()
-        column = QWidget()
-        layout = QVBoxLayout(column)
-        layout.setContentsMargins(8, 6, 8, 6)
-        layout.setSpacing(4)
+        layout = QVBoxLayout()
         layout.addLayout(self._layers_form())
-        layout.addWidget(_heading("Classes"))
+        layout.addWidget(QLabel("Classes"))
         layout.addWidget(self.classes)
         layout.addWidget(self.style_label)
-        layout.addWidget(_line())
-        layout.addWidget(_heading("Training time"))
+        layout.addWidget(line())
+        layout.addWidget(QLabel("Training time"))
         layout.addWidget(self.time)
-        layout.addLayout(self._row(self.train_button, self.stop_button, stretch=(2, 1)))
+        layout.addLayout(row(self.train_button, self.stop_button, stretch=(2, 1)))
         layout.addWidget(self.run)
         layout.addWidget(self.anyway_button)
-        layout.addWidget(_line())
-        layout.addLayout(self._row(self.accept_button, self.toggle_button, stretch=(1, 1)))
+        layout.addWidget(line())
+        layout.addLayout(row(self.accept_button, self.toggle_button, stretch=(1, 1)))
         layout.addWidget(self.doubt_box)
         layout.addWidget(self.advanced)
-        layout.addStretch(1)
-        self._scroll(column)
+        self.fill(layout)
         self._set_tab_order()
 
     def _make_widgets(self) -> None:
@@ -61,7 +44,7 @@ class TrainView(QWidget):
         self.masks = LayerChoice(
             name="My masks", tooltip="The layer you paint on. It is yours: only Accept slice ever writes to it."
         )
-        self.new_masks_button = _button(
+        self.new_masks_button = button(
             "New masks", "Make an empty masks layer for these images, with the brush and class 1 ready."
         )
         self.counts = QLabel()
@@ -70,27 +53,27 @@ class TrainView(QWidget):
         self.style_label = QLabel()
         self.show_style(sparse=False)
         self.time = TimeChoice()
-        self.train_button = _button(
+        self.train_button = button(
             f"Train  ({keys.TRAIN})",
             "Learn from the painted and the unlabelled images. A first preview shows within a minute; "
             "you can go on painting meanwhile.",
         )
-        self.stop_button = _button(
+        self.stop_button = button(
             "Stop", f"End the training and keep the best result so far (key {keys.STOP.replace('-', '+')})."
         )
         self.run = RunView()
-        self.anyway_button = _button(
+        self.anyway_button = button(
             "Use the new round anyway", "Predict with the newest model although it scored lower."
         )
-        self.accept_button = _button(
+        self.accept_button = button(
             f"Accept slice  ({keys.ACCEPT})",
             "Copy the predicted masks of the slice in view into your masks. Ctrl+Z takes it back.",
         )
-        self.toggle_button = _button(f"Hide or show  ({keys.TOGGLE})", "Hide or show the predicted masks.")
+        self.toggle_button = button(f"Hide or show  ({keys.TOGGLE})", "Hide or show the predicted masks.")
         self.doubt_box = QCheckBox("Show where it is in doubt")
         self.doubt_box.setToolTip("Bright where the two halves of the network disagree: look there first.")
         self.advanced = Advanced()
-        self.save_button = _button(
+        self.save_button = button(
             "Save model…", "Save what was learnt as one .semigda file, to predict other images with."
         )
         self.advanced.add_row(self.save_button)
@@ -103,26 +86,6 @@ class TrainView(QWidget):
         form.addRow("My masks", self.masks)
         form.addRow(self.new_masks_button, self.counts)
         return form
-
-    def _row(self, *widgets: QWidget, stretch: tuple[int, ...] = (0, 1)) -> QHBoxLayout:
-        row = QHBoxLayout()
-        row.setContentsMargins(0, 0, 0, 0)
-        for widget, share in zip(widgets, stretch, strict=True):
-            row.addWidget(widget, share)
-        return row
-
-    def _scroll(self, column: QWidget) -> None:
-        """On a small screen the column scrolls rather than being cut off."""
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(column)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
-        self.setMinimumWidth(WIDTH)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
     def _set_tab_order(self) -> None:
         order = [self.images, self.masks, self.new_masks_button, self.classes, self.time, self.train_button]
@@ -158,19 +121,3 @@ class TrainView(QWidget):
             widget.setEnabled(predicted)
         self.anyway_button.setVisible(state is State.WORSE)
         self.save_button.setEnabled(saved)
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    return button
-
-
-def _heading(text: str) -> QLabel:
-    return QLabel(text)
-
-
-def _line() -> QFrame:
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    return line

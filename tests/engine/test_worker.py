@@ -103,6 +103,7 @@ def test_a_job_is_trained_and_then_every_plane_is_predicted_from_the_one_in_view
         "stopped": False,
         "kept": False,
         "skipped": [],
+        "classes": {"0": "background", "1": ""},
     }
     preview = next(line["preview"] for line in lines if line.get("preview"))
     assert np.load(tmp_path / "round-1" / preview["mask"]).shape == (32, 40)

@@ -1,0 +1,112 @@
+"""Layers that the plugin makes: how they are marked, and the prediction that is updated in place."""
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+
+from napari_semigda.engine.types import Prediction
+from napari_semigda.project import ImageStack
+from napari_semigda.widgets.colours import class_colormap
+
+KEY = "semigda"
+"""Where our notes are in ``layer.metadata``: names of layers change behind one's back, this does not."""
+
+
+def note(layer: Layer) -> dict[str, Any]:
+    """Our entry in a layer's metadata."""
+    found = layer.metadata.get(KEY, {})
+    return found if isinstance(found, dict) else {}
+
+
+def role(layer: Layer) -> str | None:
+    """What a layer of ours is for; None for all others."""
+    return note(layer).get("role")
+
+
+def same(one: Layer | None, other: Layer | None) -> bool:
+    """Whether two layers are one; napari hands plugins proxies, which ``is`` tells apart."""
+    return (one is None and other is None) or (one is not None and other is not None and one == other)
+
+
+def layer_on(image: Image, kind: type[Layer], data: np.ndarray, use: str, **options: Any) -> Any:
+    """A layer of ours that lies exactly on `image`, for `use` ("masks", "predicted" or "doubt")."""
+    return kind(
+        data,
+        name=options.pop("name", f"{image.name} {use}"),
+        scale=image.scale,
+        translate=image.translate,
+        rotate=image.rotate,
+        shear=image.shear,
+        affine=image.affine,
+        axis_labels=image.axis_labels,
+        units=image.units,
+        metadata={KEY: {"role": use, "image": str(image.unique_id)}},
+        **options,
+    )
+
+
+def masks_on(image: Image, shape: tuple[int, ...], **options: Any) -> Labels:
+    """Empty masks for `image` in the class colours."""
+    return layer_on(image, Labels, np.zeros(shape, np.uint8), "masks", colormap=class_colormap(), **options)
+
+
+class PredictionLayers:
+    """The predicted masks and the doubt of each image layer: made once, then written slice by slice.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Where they are shown.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+
+    def find(self, image: Image, use: str) -> Any | None:
+        """The layer "predicted" or "doubt" of `image`, if it is there."""
+        wanted = str(image.unique_id)
+        return next((x for x in self._viewer.layers if role(x) == use and note(x).get("image") == wanted), None)
+
+    def show(self, image: Image, stack: ImageStack, prediction: Prediction, above: Layer | None, in_view: bool) -> None:
+        """Write one plane in place.
+
+        Parameters
+        ----------
+        image : napari.layers.Image
+            The images that were predicted.
+        stack : ImageStack
+            The same, as the project knows them.
+        prediction : Prediction
+            Of one plane.
+        above : napari.layers.Layer or None
+            New layers go right below this one.
+        in_view : bool
+            Whether this plane is on screen, and therefore has to be redrawn.
+        """
+        masks = self.find(image, "predicted")
+        if masks is None:
+            layer = layer_on(
+                image, Labels, np.zeros(stack.shape, np.uint8), "predicted", colormap=class_colormap(), opacity=0.5
+            )
+            masks = self._add(layer, image, above)
+        doubt = self.find(image, "doubt")
+        if doubt is None:
+            look = {"colormap": "magma", "blending": "additive", "contrast_limits": (0, 255), "visible": False}
+            layer = layer_on(image, Image, np.zeros(stack.shape, np.uint8), "doubt", **look)
+            doubt = self._add(layer, image, above)
+        position = stack.position(prediction.index)
+        masks.data[position] = prediction.mask
+        doubt.data[position] = np.round(prediction.doubt * 255)
+        if in_view:
+            masks.refresh(extent=False)
+            doubt.refresh(extent=False)
+
+    def _add(self, layer: Layer, image: Image, above: Layer | None) -> Layer:
+        layers = self._viewer.layers
+        active = layers.selection.active
+        layers.insert(layers.index(above) if above is not None else layers.index(image) + 1, layer)
+        layer.editable = False
+        if active is not None:  # a new layer selects itself, but the user is painting
+            layers.selection.active = active
+        return layer
