@@ -5,7 +5,7 @@ from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, Container, SpinBox
 from napari.layers import Layer
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QEvent, Signal
 from qtpy.QtWidgets import QButtonGroup, QComboBox, QHBoxLayout, QRadioButton, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -160,6 +160,13 @@ class Advanced(QCollapsible):
         self._form.margins = (0, 0, 0, 0)
         self._form.changed.connect(lambda _: self.valueChanged.emit(self.value()))
         self.addWidget(self._form.native)
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+        """The arrow is drawn in the text colour of the moment: draw it anew when the theme changes."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
+            self.setExpandedIcon("▼")
+            self.setCollapsedIcon("▶")
 
     def value(self) -> AdvancedValue:
         """What is set."""

@@ -242,13 +242,22 @@ class LayerBridge:
         """Write one plane of the prediction layer in place; the layer is made when it is not there."""
         if self.project is None or prediction.mask.shape != self.project.stack.shape[-2:]:
             return
+        first = self.ours("predicted") is None
         in_view = prediction.index == self.plane_in_view()
         self._predictions.show(self.image, self.project.stack, prediction, self.masks, in_view)
+        if first:
+            self._outline_masks(True)
 
     def toggle_prediction(self) -> None:
-        """Hide or show the predicted masks."""
+        """Flip between the predicted masks, with the user's as outlines on top, and the user's alone."""
         if (layer := self.ours("predicted")) is not None:
             layer.visible = not layer.visible
+            self._outline_masks(layer.visible)
+
+    def _outline_masks(self, outlined: bool) -> None:
+        """Filled masks on top would hide the prediction."""
+        if self.masks is not None:
+            self.masks.contour = max(1, round(min(self.project.stack.shape[-2:]) / 400)) if outlined else 0
 
     def show_doubt(self, shown: bool) -> None:
         """Show or hide where the prediction is in doubt."""

@@ -47,6 +47,7 @@ class PredictDock(Dock):
         self.result: Any | None = None
         self.running = False
         self._make_widgets()
+        self.run.say("Choose a saved model and the images, then press Predict.")
         self.at_the_end(self.runner.close, self.bridge.close)
         self._connect()
         self._on_layers()
@@ -132,7 +133,7 @@ class PredictDock(Dock):
             self._ended("The images are gone, so the predicting was ended.")
         if bridge.image is None and (layers := bridge.image_layers()):
             bridge.choose_image(layers[0])
-        self.images.set_choices([(x.name, x) for x in bridge.image_layers()], bridge.image)
+        self.images.set_choices([(words.layer(x), x) for x in bridge.image_layers()], bridge.image)
         self._settle()
 
     def _settle(self) -> None:

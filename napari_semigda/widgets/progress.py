@@ -9,6 +9,7 @@ from napari_semigda.engine.types import Report
 from napari_semigda.widgets import words
 from napari_semigda.widgets.curve import Curve
 
+SENTENCE_TIP = "What is going on, or what to do next."
 REDRAW_S = 0.2
 """Five updates a second at most: more can be felt while painting and seen by nobody."""
 
@@ -21,7 +22,7 @@ class RunView(QWidget):
         self.bar = QProgressBar()
         self.bar.setRange(0, 1000)
         self.bar.setToolTip("How far the run has come, and the time it still needs.")
-        self.sentence = _label("What is going on, or what to do next.")
+        self.sentence = _label(SENTENCE_TIP)
         self.numbers = _label("Steps of learning so far, and the time since Train was pressed.")
         self.dice = _label("")
         self.curve = Curve()
@@ -65,6 +66,8 @@ class RunView(QWidget):
         self.curve.setVisible(False)
         self.numbers.setText("")
         self.dice.setText("")
+        self.dice.setToolTip("")
+        self.sentence.setToolTip(SENTENCE_TIP)
         self.say("")
         for label in (self.numbers, self.dice):
             label.setVisible(False)
@@ -75,7 +78,9 @@ class RunView(QWidget):
         if self._latest is not None:
             self._draw()
         self.bar.setVisible(False)
-        self.numbers.setVisible(False)
+        for label in (self.numbers, self.dice):  # the sentence at the end says the Dice
+            label.setVisible(False)
+        self.sentence.setToolTip(self.dice.toolTip() or SENTENCE_TIP)
 
     def say(self, sentence: str, details: str = "") -> None:
         """Show one sentence, with a way to the details when there are any."""

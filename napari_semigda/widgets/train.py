@@ -197,13 +197,9 @@ class TrainDock(TrainView):
                     continue
         if bridge.image is not None and bridge.masks is None:
             bridge.choose_masks(bridge.fitting_masks())
-        self.images.set_choices([(self._describe(x), x) for x in bridge.image_layers()], bridge.image)
+        self.images.set_choices([(words.layer(x), x) for x in bridge.image_layers()], bridge.image)
         self.masks.set_choices([(x.name, x) for x in bridge.mask_layers()], bridge.masks)
         self._settle()
-
-    def _describe(self, layer: Any) -> str:
-        count = words.count_planes(layer)
-        return f"{layer.name} ({words.count(count, 'slice')})" if count > 1 else layer.name
 
     def _on_project(self) -> None:
         """Another image layer: listen to its project, forget the figures of the old one."""
@@ -231,7 +227,7 @@ class TrainDock(TrainView):
         self._on_layers()
 
     def _on_painted(self) -> None:
-        if self._state not in words.RUNNING:
+        if self._state is State.DONE:  # an error or a choice stays on show until Train is pressed
             self._state = State.READY
         self._settle()
 

@@ -69,7 +69,10 @@ class TrainView(Dock):
             f"Accept slice  ({keys.ACCEPT})",
             "Copy the predicted masks of the slice in view into your masks. Ctrl+Z takes it back.",
         )
-        self.toggle_button = button(f"Hide or show  ({keys.TOGGLE})", "Hide or show the predicted masks.")
+        self.toggle_button = button(
+            f"Hide or show  ({keys.TOGGLE})",
+            "Flip between the predicted masks, with yours as outlines on top, and yours alone.",
+        )
         self.doubt_box = QCheckBox("Show where it is in doubt")
         self.doubt_box.setToolTip("Bright where the two halves of the network disagree: look there first.")
         self.advanced = Advanced()

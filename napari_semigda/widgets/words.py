@@ -65,6 +65,12 @@ def count_planes(layer: Any) -> int:
     return math.prod(shape[: -3 if layer.rgb else -2])
 
 
+def layer(layer: Any) -> str:
+    """An image layer in a combo box."""
+    number = count_planes(layer)
+    return f"{layer.name} ({count(number, 'slice')})" if number > 1 else layer.name
+
+
 def painted(number: int, total: int) -> str:
     """How far painting has come."""
     return f"{number} of {total} painted"

@@ -56,7 +56,12 @@ def test_new_masks_lie_exactly_on_the_images(viewer, bridge):
 def test_the_prediction_layer_is_made_once_and_written_in_place(viewer, bridge):
     bridge.choose_image(viewer.add_image(np.zeros((3, 8, 9)), name="scan"))
     bridge.new_masks()
+    assert bridge.masks.contour == 0
     bridge.show_prediction(predicted(0))
+    assert bridge.masks.contour == 1  # an outline, so that the prediction is seen
+    bridge.toggle_prediction()
+    assert bridge.masks.contour == 0
+    bridge.toggle_prediction()
     layer, data = bridge.ours("predicted"), bridge.ours("predicted").data
     layer.name = "renamed by the user"
     bridge.show_prediction(predicted(2, value=2))
