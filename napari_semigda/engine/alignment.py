@@ -93,18 +93,23 @@ class LatentEncoder(nn.Module):
     """
 
     WIDTH = 96
+    RAW = 16  # channels made of the picture itself, for structures thinner than a stride
 
-    def __init__(self, latent_channels: int) -> None:
+    def __init__(self, latent_channels: int, level_strides: tuple[int, ...] = (8, 4, 2)) -> None:
         super().__init__()
         self.trunk = efficientnet_lite0()
         self.lateral = nn.ModuleList(nn.Conv2d(c, self.WIDTH, 1) for c in (40, 112, 320))
         self.fuse = ResidualBlock(self.WIDTH, self.WIDTH)
         self.head = nn.Conv2d(self.WIDTH, latent_channels, 3, padding=1)
-        self.raw = nn.Conv2d(12, 16, 3, padding=1)  # the picture itself, for structures thinner than a stride
-        self.feature_channels = (self.WIDTH, 24, 16 + 16)
+        self.raw = nn.Conv2d(12, self.RAW, 3, padding=1)
+        if 1 in level_strides:
+            self.finest = nn.Conv2d(3, self.RAW, 3, padding=1)
+        width = {8: self.WIDTH, 4: 24, 2: 16 + self.RAW, 1: self.RAW}
+        self.level_strides = level_strides
+        self.feature_channels = tuple(width[stride] for stride in level_strides)
 
     def forward(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(B, 3, H, W) in [-1, 1] -> latent mean (B, Cz, H/8, W/8) and features at strides 8, 4, 2 for the adapters."""
+        """(B, 3, H, W) in [-1, 1] -> latent mean (B, Cz, H/8, W/8), and a feature for each decoder level's adapter."""
         s2, s4, *deep = self.trunk(image)
         size = deep[0].shape[-2:]
         fused = sum(
@@ -113,7 +118,10 @@ class LatentEncoder(nn.Module):
         )
         fused = self.fuse(fused)  # (B, 96, H/8, W/8)
         fine = torch.cat([s2, F.silu(self.raw(F.pixel_unshuffle(image, 2)))], dim=1)  # (B, 32, H/2, W/2)
-        return self.head(F.silu(fused)), (fused, s4, fine)
+        features = {8: fused, 4: s4, 2: fine}
+        if 1 in self.level_strides:
+            features[1] = F.silu(self.finest(image))  # (B, 16, H, W)
+        return self.head(F.silu(fused)), tuple(features[stride] for stride in self.level_strides)
 
 
 def alignment_loss(latent_v: Tensor, latent_c: Tensor, mask_latent: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class SemiGDA(nn.Module):
         self.backbone = backbone
         # DAM: latent of the image -> latent of its mask, in two ways that can check each other.
         self.latent_mapper = LatentMapper(backbone.latent_channels, mapper_width)  # branch V
-        self.latent_encoder = LatentEncoder(backbone.latent_channels)  # branch C
+        self.latent_encoder = LatentEncoder(backbone.latent_channels, backbone.level_strides)  # branch C
         # CDSA: details for the frozen decoder.
         self.image_adapters = AdapterSet(backbone.level_channels, backbone.feature_channels)
         self.mask_adapters = AdapterSet(backbone.level_channels, self.latent_encoder.feature_channels)

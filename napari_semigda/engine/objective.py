@@ -15,6 +15,8 @@ from napari_semigda.engine.losses import mask_loss
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.sampling import Batch, CropSampler, PseudoPool
 
+POOL_PART = 0.25  # share of pseudo-labelled crops in a step of the unlabelled phase
+
 
 class Objective:
     """Losses of both stages.
@@ -84,17 +86,17 @@ class Objective:
         return batch, torch.ones_like(batch.weight)
 
     def _mixed_batch(self) -> tuple[Batch, Tensor]:
-        """Half painted, half pseudo-labelled crops; in half of the steps a box is swapped between them.
+        """Painted crops and a few pseudo-labelled ones; in half of the steps a box is swapped between them.
 
         Returns the batch and (B, crop, crop) float, 1 where a pixel's target was painted by the user.
         """
-        half = max(1, self.crops // 2)
-        a, b = self._varied(self.labelled.draw(half)), self._varied(self.pool.draw(half))
+        few = max(1, round(self.crops * POOL_PART))
+        a, b = self._varied(self.labelled.draw(self.crops - few)), self._varied(self.pool.draw(few))
         painted = torch.ones_like(a.weight), torch.zeros_like(b.weight)
         pairs = [(a.image, b.image), (a.target, b.target), (a.weight, b.weight), painted]
         if self._half_of_the_time():
             box = augment.random_box(*a.target.shape[-2:])
-            pairs = [augment.mix_boxes(first, second, box) for first, second in pairs]
+            pairs = [_swapped(first, second, box) for first, second in pairs]
         image, target, weight, painted_by_user = (torch.cat(pair) for pair in pairs)
         return Batch(image, target, weight), painted_by_user
 
@@ -104,6 +106,13 @@ class Objective:
 
     def _half_of_the_time(self) -> bool:
         return bool(self._rng.random() < 0.5)
+
+
+def _swapped(many: Tensor, few: Tensor, box: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
+    """Swap a box between the second batch and as many of the first."""
+    n = min(len(many), len(few))
+    first, second = augment.mix_boxes(many[:n], few[:n], box)
+    return torch.cat([first, many[n:]]), torch.cat([second, few[n:]])
 
 
 class RunningMean:
