@@ -133,9 +133,13 @@ class Worker:
             self._write(json.dumps(content))
 
     def serve(self) -> None:
-        """Load the engine, then do jobs for ever."""
+        """Load the engine, then do jobs until told to finish; returns at once when the engine cannot be loaded."""
+        device = None
         with self._said_in_words("The training engine could not be loaded"):
-            self.send(kind="ready", device=self._engine.load())
+            device = self._engine.load()
+        if device is None:
+            return
+        self.send(kind="ready", device=device)
         while (path := self._jobs.get()) is not None:
             with self._said_in_words("This could not be finished"):
                 self._do(path)

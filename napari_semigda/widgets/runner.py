@@ -302,6 +302,8 @@ def _talk(child: _Child, job: Job | None, folder: Path | None, halt: threading.E
     kind = "predict" if isinstance(job.request, exchange.PredictRequest) else "train"
     with contextlib.suppress(EngineError):  # its last words follow
         child.say(do=kind, request=str(folder / "request.json"))
+        if halt.is_set():  # pressed a moment ago, when it would have been taken for the job before
+            child.say(do="stop")
     for line in lines:
         yield from _event(line, folder / f"round-{job.generation}")
         if line["kind"] in ("done", "error"):

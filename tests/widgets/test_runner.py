@@ -110,6 +110,17 @@ def test_an_idle_process_that_was_killed_is_replaced(runner, project):
     wait_for(lambda: (2, False) in runner.heard)
 
 
+def test_an_engine_that_cannot_load_is_said_at_every_attempt(qapp, project):
+    runner = Runner((*fake_engine.COMMAND, "cannot load"))
+    failures = []
+    runner.failed.connect(lambda failure: failures.append(failure.message))
+    for attempt in (1, 2):
+        runner.submit(job(project), project.folder)
+        wait_for(lambda attempt=attempt: len(failures) == attempt and not runner.busy and runner.pid is None)
+    assert all(said.startswith("The training engine could not be loaded (ImportError: libtorch") for said in failures)
+    runner.close()
+
+
 def test_a_program_that_cannot_start_is_said_in_words(qapp, project):
     import sys
 
