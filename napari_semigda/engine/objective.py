@@ -10,12 +10,14 @@ from torch import Tensor
 
 from napari_semigda.engine import augment
 from napari_semigda.engine.alignment import alignment_loss, cross_alignment_loss
+from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.device import mixed_precision
-from napari_semigda.engine.losses import mask_loss
+from napari_semigda.engine.losses import mask_loss, pseudo_mask
 from napari_semigda.engine.model import SemiGDA
-from napari_semigda.engine.sampling import Batch, CropSampler, PseudoPool
+from napari_semigda.engine.sampling import Batch, CropSampler
 
-POOL_PART = 0.25  # share of pseudo-labelled crops in a step of the unlabelled phase
+UNLABELLED_PART = 0.25  # share of unlabelled crops in a step: few, because each replaces a painted one
+CONFIDENCE = 0.9  # least mean probability of a pseudo-mask's pixel that counts
 
 
 class Objective:
@@ -25,7 +27,10 @@ class Objective:
     ----------
     model
         In training mode, on its device.
-    labelled, unlabelled, pool
+    average
+        Its averaged weights are the teacher that makes pseudo-masks: steadier than the network being trained, and
+        better with every step (Tarvainen & Valpola, 2017; the paper takes the network itself).
+    labelled, unlabelled
         Where crops come from; `labelled` may be replaced during the run.
     crops
         Crops a step.
@@ -36,13 +41,13 @@ class Objective:
     def __init__(
         self,
         model: SemiGDA,
+        average: MovingAverage,
         labelled: CropSampler,
         unlabelled: CropSampler,
-        pool: PseudoPool,
         crops: int,
         rng: np.random.Generator,
     ) -> None:
-        self.model, self.labelled, self.unlabelled, self.pool = model, labelled, unlabelled, pool
+        self.model, self._average, self.labelled, self.unlabelled = model, average, labelled, unlabelled
         self.crops, self._rng = crops, rng
         self.device = next(iter(model.trained_parts().values())).device
         self.loss, self.unlabelled_loss = RunningMean(), RunningMean()
@@ -86,12 +91,12 @@ class Objective:
         return batch, torch.ones_like(batch.weight)
 
     def _mixed_batch(self) -> tuple[Batch, Tensor]:
-        """Painted crops and a few pseudo-labelled ones; in half of the steps a box is swapped between them.
+        """Painted crops and a few unlabelled ones; in half of the steps a box is swapped between them.
 
         Returns the batch and (B, crop, crop) float, 1 where a pixel's target was painted by the user.
         """
-        few = max(1, round(self.crops * POOL_PART))
-        a, b = self._varied(self.labelled.draw(self.crops - few)), self._varied(self.pool.draw(few))
+        few = max(1, round(self.crops * UNLABELLED_PART))
+        a, b = self._varied(self.labelled.draw(self.crops - few)), self._varied(self._pseudo_labelled(few))
         painted = torch.ones_like(a.weight), torch.zeros_like(b.weight)
         pairs = [(a.image, b.image), (a.target, b.target), (a.weight, b.weight), painted]
         if self._half_of_the_time():
@@ -99,6 +104,13 @@ class Objective:
             pairs = [_swapped(first, second, box) for first, second in pairs]
         image, target, weight, painted_by_user = (torch.cat(pair) for pair in pairs)
         return Batch(image, target, weight), painted_by_user
+
+    def _pseudo_labelled(self, count: int) -> Batch:
+        """Unlabelled crops with what both branches of the teacher agree on, made before they are varied."""
+        batch = self.unlabelled.draw(count).to(self.device)
+        with self._average.applied(), torch.no_grad(), mixed_precision(self.device):
+            branches = self.model(batch.image * 2 - 1)
+        return Batch(batch.image, *pseudo_mask(branches, CONFIDENCE))
 
     def _varied(self, batch: Batch) -> Batch:
         batch = batch.to(self.device)

@@ -3,8 +3,8 @@
 Fractions of the time, for a first round with unlabelled images:
 
      0 % - 8 %    stage 1 (DAM): both branches learn the latents of the masks
-     8 % - 35 %   stage 2 (CDSA) on painted pixels
-    35 % - 100 %  ... and on pseudo-masks of the unlabelled images, made anew at 35, 55 and 75 %
+     8 % - 100 %  stage 2 (CDSA) on painted pixels
+    50 % - 100 %  ... and on pseudo-masks of the unlabelled images, from the averaged weights
     65 % - 100 %  ... and on the images held out so far: their Dice has been measured, now they help
 """
 
@@ -28,19 +28,16 @@ from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.predict import believe, to_prediction
-from napari_semigda.engine.pseudo import pseudo_labelled_tiles
-from napari_semigda.engine.sampling import ClassTable, CropSampler, PseudoPool
+from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock, Events
 from napari_semigda.engine.types import EngineError, Report, Stage, TrainRequest
 from napari_semigda.engine.validate import Examiner, hold_out
 from napari_semigda.engine.view import PlaneReader, View, choose_view
 
 ALIGN_UNTIL = 0.08
-UNLABELLED_FROM = 0.35
-REFILLS = (0.35, 0.55, 0.75)
+UNLABELLED_FROM = 0.5
 CHECKS = (0.2, 0.35, 0.5, 0.65)
 REFIT_FROM = 0.65
-POOL_SHARE = 0.04  # most of the time a refill may take
 LEARNING_RATE, TRUNK_RATE, WARM_RATE = 1.5e-3, 5e-4, 0.5
 WARM_UP_STEPS = 20
 REPORT_EVERY = 0.2  # seconds
@@ -70,8 +67,8 @@ class Round:
         self.rng = np.random.default_rng(self.settings.seed)
         self.reader = PlaneReader(self.planes)
         self._start_model()
-        self._choose_planes()
         self.average = MovingAverage(self.model.trained_parts())
+        self._choose_planes()
         self.optimiser = self._make_optimiser()
         self._ramp = 0.0
         self._reported = self._previewed = -math.inf
@@ -105,9 +102,9 @@ class Round:
         self.teaching = [i for i in painted if i not in held_out]
         self.objective = Objective(
             self.model,
+            self.average,
             self._sampler(self.teaching),
             self._sampler(bare),
-            PseudoPool(self.view, self.rng),
             self.settings.batch,
             self.rng,
         )
@@ -127,7 +124,7 @@ class Round:
     def run(self) -> Iterator[Report]:
         """Train, save, and report; see `Trainer.fit`."""
         yield self._report("starting", self.view.describe(self.width))
-        checks, refills, refit = Events(*CHECKS), Events(*REFILLS), Events(REFIT_FROM)
+        checks, refit = Events(*CHECKS), Events(REFIT_FROM)
         if self.earlier:
             yield from self._check()
         while (fraction := self.clock.fraction()) < 1 and not self._stopped():
@@ -135,9 +132,6 @@ class Round:
                 yield from self._check()
             if refit.due(fraction):
                 self._let_held_out_help()
-            if refills.due(fraction) and self._uses_unlabelled():
-                yield self._report("checking", "Making first masks of the unlabelled images…")
-                self._refill_pool()
             stage = self._stage(fraction)
             self._set_rate(fraction)
             self._ramp = self._unlabelled_weight(stage, fraction)
@@ -149,7 +143,7 @@ class Round:
     def _stage(self, fraction: float) -> Stage:
         if fraction < ALIGN_UNTIL and not self.earlier:
             return "aligning"
-        return "unlabelled" if len(self.objective.pool) else "learning"
+        return "unlabelled" if fraction >= UNLABELLED_FROM and self._uses_unlabelled() else "learning"
 
     def _unlabelled_weight(self, stage: Stage, fraction: float) -> float:
         """The ramp of each stage; full weight halfway through the unlabelled part of stage 2."""
@@ -178,21 +172,6 @@ class Round:
     @property
     def _refitted(self) -> bool:
         return set(self.examiner.held_out) <= set(self.teaching)
-
-    def _refill_pool(self) -> None:
-        """New pseudo-masks, within a small share of the time."""
-        begun = self.clock.fraction()
-        with self.average.applied():
-            tiles = pseudo_labelled_tiles(
-                self.model,
-                self.planes,
-                self.reader,
-                self.objective.unlabelled.chosen,
-                self.view,
-                self.rng,
-                enough=lambda: self.clock.fraction() - begun > POOL_SHARE,
-            )
-        self.objective.pool.refill(tiles)
 
     def _finish(self) -> Iterator[Report]:
         stage: Stage = "stopped" if self.clock.fraction() < 1 else "done"

@@ -1,4 +1,4 @@
-"""Crops to learn from: cut around painted pixels, from whole unlabelled pictures, and from pseudo-labelled ones."""
+"""Crops to learn from: cut around painted pixels, and anywhere from unlabelled pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_semigda.engine.types import Plane
-from napari_semigda.engine.view import PlaneReader, View, read_reflected, resize_picture, scaled_size
+from napari_semigda.engine.view import PlaneReader, View, read_reflected, resize_picture
 
 _ON_PAINT = 2 / 3  # share of crops that are centred on a painted pixel
 _ZOOM = (0.8, 1.25)
@@ -138,55 +138,6 @@ class CropSampler:
             if len(points):
                 found.append(points)
         return found
-
-
-@dataclass(frozen=True)
-class PoolTile:
-    """A piece of an unlabelled picture and what the model made of it."""
-
-    image: Tensor  # (3, h, w) float16 in [0, 1]
-    target: Tensor  # (h, w) uint8 class indices
-    weight: Tensor  # (h, w) uint8, 1 where both branches agree and are sure
-
-
-class PseudoPool:
-    """Pseudo-labelled pictures, made once a phase in inference mode, so that a step costs no more than before."""
-
-    def __init__(self, view: View, rng: np.random.Generator) -> None:
-        self._view, self._rng = view, rng
-        self._tiles: list[PoolTile] = []
-
-    def __len__(self) -> int:
-        return len(self._tiles)
-
-    def refill(self, tiles: Sequence[PoolTile]) -> None:
-        """Replace the pool by a new phase's tiles."""
-        self._tiles = list(tiles)
-
-    def draw(self, count: int) -> Batch:
-        """`count` random crops of the pool."""
-        crops = [self._crop(self._tiles[int(self._rng.integers(len(self._tiles)))]) for _ in range(count)]
-        image, target, weight = zip(*crops, strict=True)
-        return Batch(torch.stack(image), torch.stack(target), torch.stack(weight))
-
-    def _crop(self, tile: PoolTile) -> tuple[Tensor, Tensor, Tensor]:
-        crop = self._view.crop
-        side = round(crop / self._rng.uniform(*_ZOOM))
-        height, width = tile.target.shape
-        top, left = (_inside(int(self._rng.integers(0, max(1, n - side + 1))), n, side) for n in (height, width))
-        image = read_reflected(tile.image.permute(1, 2, 0).numpy(), top, left, side, side).astype(np.float32)
-        picture = resize_picture(torch.from_numpy(image).permute(2, 0, 1), (crop, crop))
-        target, weight = (read_reflected(t.numpy(), top, left, side, side) for t in (tile.target, tile.weight))
-        return picture, _nearest(target, crop).long(), _nearest(weight, crop)
-
-
-def cut_tile(planes: Sequence[Plane], reader: PlaneReader, index: int, view: View, rng: np.random.Generator) -> Tensor:
-    """(3, h, w) float32 in [0, 1]: a random piece of a plane at the working scale, at most 4/3 crop a side."""
-    height, width = planes[index].size
-    most = round(view.crop * 4 / 3 / view.scale)
-    rows, columns = min(height, most), min(width, most)
-    top, left = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1))
-    return resize_picture(reader.window(index, top, left, rows, columns), scaled_size(rows, columns, view.scale))
 
 
 def _inside(start: int, length: int, side: int) -> int:
