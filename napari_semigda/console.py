@@ -94,7 +94,7 @@ def print_table(result: Evaluation) -> None:
     table = Table(title=f"{result.images} images")
     for heading in ("class", "Dice", "IoU", f"HD95 [{result.unit}]"):
         table.add_column(heading.replace("[", r"\["), justify="right")
-    for name, summary in [*((str(c), s) for c, s in result.by_class.items()), ("overall", result.foreground)]:
+    for name, summary in [*((str(c), s) for c, s in result.by_class.items()), ("overall", result.overall)]:
         table.add_row(name, _told(summary.dice, 4), _told(summary.iou, 4), _told(summary.hausdorff, 2))
     console = Console()
     console.print(table)

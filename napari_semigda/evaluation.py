@@ -23,7 +23,7 @@ class Evaluation:
 
     by_class: dict[int, Summary]
     """Every class id but 0 that is in any mask, ascending."""
-    foreground: Summary
+    overall: Summary
     """Mean over the classes of an image, then over images."""
     images: int
     """Planes compared: pages and slices count one by one."""

@@ -171,7 +171,7 @@ def test_predict_and_evaluate(trained):
     assert result["unexpected"] == []
     dice = result["by_class"]["1"]["dice"]
     assert dice["images"] == 9 and 0 <= dice["mean"] <= 1
-    assert result["foreground"]["dice"] == dice
+    assert result["overall"]["dice"] == dice
 
 
 def test_ctrl_c_keeps_the_best_weights(folders):
