@@ -52,7 +52,6 @@ class LayerBridge:
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
             event.connect(self._on_layers)
         viewer.dims.events.current_step.connect(self._on_dims)
-        viewer.dims.events.ndisplay.connect(self._on_ndisplay, position="first")
         for layer in viewer.layers:
             layer.events.name.connect(self._on_layers)
 
@@ -63,7 +62,6 @@ class LayerBridge:
         for event in (events.inserted, events.removed, events.reordered):
             event.disconnect(self._on_layers)
         self.viewer.dims.events.current_step.disconnect(self._on_dims)
-        self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         for layer in self.viewer.layers:
             layer.events.name.disconnect(self._on_layers)
         self._follow_masks(None)
@@ -260,7 +258,7 @@ class LayerBridge:
         """Filled masks on top would hide the prediction."""
         if self.masks is not None:
             thickness = max(1, round(min(self.project.stack.shape[-2:]) / 400))
-            self.masks.contour = thickness if outlined and self.viewer.dims.ndisplay == 2 else 0
+            self.masks.contour = thickness if outlined else 0
 
     def show_doubt(self, shown: bool) -> None:
         """Show or hide where the prediction is in doubt."""
@@ -323,11 +321,6 @@ class LayerBridge:
 
     def _on_class(self, event: Any = None) -> None:
         self.class_picked.emit(int(self.masks.selected_label))
-
-    def _on_ndisplay(self, event: Any = None) -> None:
-        """In 3D napari draws no outlines and warns of each; heard before napari redraws."""
-        if (layer := self.ours("predicted")) is not None:
-            self._outline_masks(layer.visible)
 
     def _on_dims(self, event: Any = None) -> None:
         if self.project is not None and (plane := self.plane_in_view()) != self._plane:
