@@ -70,6 +70,9 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     max_steps: Annotated[
         int | None, typer.Option(help="Stop after so many steps, whatever the clock says.", rich_help_panel=_MORE)
     ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="A model file: repeat its run step by step.", rich_help_panel=_MORE)
+    ] = None,
     clock: Annotated[
         Literal["wall", "cpu"], typer.Option(help="What minutes are counted in.", rich_help_panel=_MORE)
     ] = Settings.clock,
@@ -94,7 +97,7 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
         max_steps=max_steps,
         clock=clock,
     )
-    request = TrainRequest((), out, settings, init)
+    request = TrainRequest((), out, settings, init, plan=plan)
     check_settings(request)  # what is quick to say comes before the images are looked at
     planes, strangers = labelled_planes(images, masks)
     warn(*strangers)
@@ -104,8 +107,9 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     from napari_semigda.engine.train import Trainer
 
     pick_device(device)
-    if init is not None:
-        read_header(init)
+    for model in (init, plan):
+        if model is not None:
+            read_header(model)
     trainer = Trainer()
     with _first_interrupt(trainer.stop), json_lines() if json else progress_bar() as show:
         for report in trainer.fit(replace(request, planes=planes)):

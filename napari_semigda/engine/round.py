@@ -29,13 +29,14 @@ from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable, CropSampler
-from napari_semigda.engine.schedule import Clock, Events
+from napari_semigda.engine.schedule import Clock, Events, Plan
 from napari_semigda.engine.types import EngineError, Report, Stage, TrainRequest
 from napari_semigda.engine.validate import Examiner, hold_out
 from napari_semigda.engine.view import PlaneReader, View, choose_view
 
 ALIGN_UNTIL = 0.08
 UNLABELLED_FROM = 0.5
+LEAST_STEPS = 150  # a shorter run learns more from painted pixels alone: pseudo-masks come into stage 2 only in longer
 CHECKS = (0.2, 0.35, 0.5, 0.65)
 REFIT_FROM = 0.65
 LEARNING_RATE, TRUNK_RATE, WARM_RATE = 1.5e-3, 5e-4, 0.5
@@ -61,7 +62,8 @@ class Round:
         self.request, self.settings = request, request.settings
         self.planes = request.planes
         self._stopped, self._in_view = stopped, in_view
-        self.clock = Clock(self.settings)
+        replayed = read_header(request.plan).get("plan", {}) if request.plan else {}
+        self.clock = Clock(self.settings, replayed.get("fractions", ()))
         self.device = pick_device(self.settings.device)
         torch.manual_seed(self.settings.seed)
         self.rng = np.random.default_rng(self.settings.seed)
@@ -70,6 +72,7 @@ class Round:
         self.average = MovingAverage(self.model.trained_parts())
         self._choose_planes()
         self.optimiser = self._make_optimiser()
+        self._pseudo_masks_pay = False  # decided at half-time
         self._ramp = 0.0
         self._reported = self._previewed = -math.inf
         self._preview_seconds = 0.0
@@ -124,7 +127,7 @@ class Round:
     def run(self) -> Iterator[Report]:
         """Train, save, and report; see `Trainer.fit`."""
         yield self._report("starting", self.view.describe(self.width))
-        checks, refit = Events(*CHECKS), Events(REFIT_FROM)
+        checks, refit, half_time = Events(*CHECKS), Events(REFIT_FROM), Events(UNLABELLED_FROM)
         if self.earlier:
             yield from self._check()
         while (fraction := self.clock.fraction()) < 1 and not self._stopped():
@@ -132,9 +135,12 @@ class Round:
                 yield from self._check()
             if refit.due(fraction):
                 self._let_held_out_help()
+            if half_time.due(fraction):
+                self._pseudo_masks_pay = self.clock.steps_expected(fraction) >= LEAST_STEPS
             stage = self._stage(fraction)
             self._set_rate(fraction)
             self._ramp = self._unlabelled_weight(stage, fraction)
+            self.clock.begin_step(fraction)
             learn = self.objective.alignment if stage == "aligning" else self.objective.segmentation
             self._step(learn(self._ramp))
             yield from self._progress(stage)
@@ -143,7 +149,7 @@ class Round:
     def _stage(self, fraction: float) -> Stage:
         if fraction < ALIGN_UNTIL and not self.earlier:
             return "aligning"
-        return "unlabelled" if fraction >= UNLABELLED_FROM and self._uses_unlabelled() else "learning"
+        return "unlabelled" if self._pseudo_masks_pay and self._uses_unlabelled() else "learning"
 
     def _unlabelled_weight(self, stage: Stage, fraction: float) -> float:
         """The ramp of each stage; full weight halfway through the unlabelled part of stage 2."""
@@ -186,7 +192,6 @@ class Round:
     # ---- one step -----------------------------------------------------------------------------------------------
 
     def _step(self, loss: Tensor) -> None:
-        self.clock.step += 1
         if not torch.isfinite(loss):
             self._bad_steps += 1
             if self._bad_steps >= 10:
@@ -262,6 +267,7 @@ class Round:
             "mapper_width": self.model.mapper_width,
             "view": asdict(self.view),
             "structure_width": self.width,
+            "plan": asdict(Plan(self.clock.passed, self.settings.batch, **asdict(self.view))),
             "training": {
                 "rounds": self.earlier.get("training", {}).get("rounds", 0) + 1,
                 "steps": self.clock.step,

@@ -71,6 +71,7 @@ class TrainRequest:
     settings: Settings = Settings()
     init: Path | None = None  # a model of an earlier round to continue from
     classes: Mapping[int, str] = field(default_factory=dict)  # names by class id; missing ones get "class N"
+    plan: Path | None = None  # a model whose run is to be repeated step by step, whatever the clock says
 
 
 @dataclass(frozen=True, eq=False)

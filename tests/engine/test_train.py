@@ -103,14 +103,21 @@ def test_same_seed_same_weights(tmp_path):
     assert all(torch.equal(models[0][k], models[1][k]) for k in models[0])
 
 
-def test_unlabelled_images_are_used_and_can_be_switched_off(tmp_path):
+def test_unlabelled_images_are_used_and_can_be_switched_off(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_semigda.engine.round.LEAST_STEPS", 0)
     used = fit(drawn_planes(2, 4), tmp_path / "used", max_steps=20)
     assert used[-1].unlabelled_loss is not None
+    assert {"aligning", "learning", "unlabelled"} <= {r.stage for r in used}
     off = fit(drawn_planes(2, 4), tmp_path / "off", max_steps=20, unlabelled_weight=0.0)
     assert off[-1].unlabelled_loss is None
     assert all(r.ramp == 0 for r in off)
     a, b = (load_model(tmp_path / n, torch.device("cpu"))[0].trained_parts() for n in ("used", "off"))
     assert any(not torch.equal(a[k], b[k]) for k in a)
+
+
+def test_short_runs_keep_to_painted_pixels_in_stage_two(tiny_run):
+    assert not any(r.stage == "unlabelled" for r in tiny_run[1])
+    assert any(r.stage == "aligning" and r.ramp > 0 for r in tiny_run[1])
 
 
 def test_scribbles_teach_only_where_painted(tmp_path):
@@ -153,3 +160,14 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_words(tmp_path, monkeypat
     with pytest.raises(EngineError, match="diverged"):
         fit(drawn_planes(2, 0), tmp_path / "no", max_steps=30)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_timed_run_can_be_replayed_exactly(tmp_path):
+    planes = drawn_planes(2, 3)
+    timed = fit(planes, tmp_path / "timed", max_steps=None, minutes=0.12)
+    assert read_header(tmp_path / "timed")["plan"]["fractions"][0] > 0  # by the clock, not by steps
+    again = TrainRequest(planes, tmp_path / "again", Settings(minutes=3, crop=64), plan=tmp_path / "timed")
+    replayed = list(Trainer().fit(again))
+    assert replayed[-1].step == timed[-1].step
+    a, b = (load_model(tmp_path / n, torch.device("cpu"))[0].trained_parts() for n in ("timed", "again"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
