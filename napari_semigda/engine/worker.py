@@ -278,11 +278,19 @@ def _own_pipes() -> tuple[BinaryIO, Callable[[str], Any]]:
     return lines, lambda text: answers.write(text + "\n")  # line-buffered
 
 
-def run(engine: Engine) -> None:
-    """Serve `engine` on this process's pipes until they close."""
+def _yield_to_the_viewer() -> None:
+    """Lower this process's claim on the processors, as far as the system has words for it."""
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
+    if hasattr(os, "SCHED_IDLE"):  # Linux: training takes what the viewer and other programs leave
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def run(engine: Engine) -> None:
+    """Serve `engine` on this process's pipes until they close."""
+    _yield_to_the_viewer()
     lines, write = _own_pipes()
     worker = Worker(engine, write)
 
