@@ -32,7 +32,7 @@ from typing import Any, BinaryIO, Protocol
 from napari_semigda.engine import exchange
 from napari_semigda.engine.types import EngineError, Plane, Prediction, Report, TrainRequest
 
-NICENESS = 10  # the viewer gets the processor when it wants it
+NICENESS = 19  # training takes what the viewer and other programs leave
 
 
 class Engine(Protocol):
@@ -283,9 +283,9 @@ def _yield_to_the_viewer() -> None:
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
-    if hasattr(os, "SCHED_IDLE"):  # Linux: training takes what the viewer and other programs leave
+    if hasattr(os, "SCHED_BATCH"):  # Linux: threads that wake at every layer of the network must not push in
         with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def run(engine: Engine) -> None:
