@@ -28,7 +28,7 @@ from napari_semigda.engine.check import check_folder, check_images
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Prediction
 from napari_semigda.formats import Source, float_pages, is_image, open_source, output_name, stem_of, write_masks
 from napari_semigda.formats.source import replacing
-from napari_semigda.images import planes_of
+from napari_semigda.images import planes_of, read_mask
 from napari_semigda.journal import FOLDER, Journal, digest
 from napari_semigda.measurements import OBJECT_COLUMNS, OBJECTS, TOTAL_COLUMNS, TOTALS, Row, measure, total, write_table
 from napari_semigda.overlays import overlay, png
@@ -171,6 +171,8 @@ class _Batch:
         request, out = self.request, self.request.out
         image_digest = digest(path) if path.is_file() else ""  # before it is read: changed meanwhile, it is not noted
         source = open_source(path)
+        if request.keep_masks:
+            self._keep(out / output_name(path), path)
         if request.keep_going:
             check_images(planes_of(source))
         masks: list[np.ndarray] = []
@@ -194,8 +196,17 @@ class _Batch:
                     objects = measure(found.mask, image, self.predictor.classes, source.spacing)
                     rows += [{"plane": index + 1} | row for row in objects]
                 yield (index + 1) / (len(source.planes) + 1)
+            self.journal.announce(path, masks)
             outputs = [write_masks(source, out, masks), *maps, *self._show(pictures, path)]
-        self.journal.add(path, outputs, self._tables(source, rows), image_digest)
+        self.journal.add(path, image_digest, masks, outputs, self._tables(source, rows))
+
+    def _keep(self, mask: Path, image: Path) -> None:
+        """Refuse to replace the work of somebody's hands."""
+        if mask.exists() and not self.journal.made(image, read_mask(mask)):
+            raise EngineError(
+                f"The mask {mask} was not made by a batch, or has been corrected since, so it is kept: "
+                "choose another folder, or move it away to have it made again."
+            )
 
     def _show(self, pictures: list[bytes], image: Path) -> list[Path]:
         """Write the overlays of a file."""

@@ -146,7 +146,7 @@ def predict(  # noqa: PLR0913, PLR0917  as above
 
     maps = [name for name, wanted in (("probabilities", probabilities), ("uncertainty", uncertainty)) if wanted]
     files = tuple(find_images(images))
-    request = BatchRequest(model, files, out, overlays, measurements, tuple(maps), keep_going, resume, device)
+    request = BatchRequest(model, files, out, overlays, measurements, tuple(maps), keep_going, resume, device=device)
     check_batch(request)  # what is quick to say comes before the model is loaded
 
     from napari_semigda.engine.predict import Predictor

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from napari_semigda.formats import stem_of
 from napari_semigda.formats.source import replacing, said_plainly
@@ -59,19 +62,32 @@ class Journal:
             )
         return False
 
-    def add(self, image: Path, outputs: list[Path], tables: dict[str, Any], image_digest: str) -> None:
+    def made(self, image: Path, masks: Sequence[np.ndarray]) -> bool:
+        """Whether masks of an image file are as a run has written them."""
+        return _pixels(masks) in self.note_of(image).get("masks", ())
+
+    def announce(self, image: Path, masks: Sequence[np.ndarray]) -> None:
+        """Note which masks are about to be written, so that they are known for ours should the run end right then."""
+        before = self.note_of(image).get("masks", [])
+        self._write(image, {"schema": SCHEMA, "file": image.name, "masks": [*before, _pixels(masks)]})
+
+    def add(
+        self, image: Path, image_digest: str, masks: Sequence[np.ndarray], outputs: list[Path], tables: dict[str, Any]
+    ) -> None:
         """Note that a file is finished; its outputs are in place.
 
         Parameters
         ----------
         image
             The image file.
+        image_digest
+            Of the file before it was predicted, so that one changed meanwhile is done again.
+        masks
+            One (H, W) uint8 array for each plane.
         outputs
             What was written for it, in the output folder.
         tables
             JSON-able measurements, given back by `note_of`.
-        image_digest
-            Of the file before it was predicted, so that one changed meanwhile is done again.
         """
         note = {
             "schema": SCHEMA,
@@ -79,9 +95,12 @@ class Journal:
             "image": image_digest,
             "model": self._model,
             "kinds": sorted(self._kinds),
+            "masks": [_pixels(masks)],
             "outputs": [path.relative_to(self._out).as_posix() for path in outputs],
-            **tables,
         }
+        self._write(image, note | tables)
+
+    def _write(self, image: Path, note: dict[str, Any]) -> None:
         with replacing(self._path(image)) as temporary:
             temporary.write_text(json.dumps(note), encoding="utf-8")
 
@@ -94,6 +113,15 @@ class Journal:
 
     def _path(self, image: Path) -> Path:
         return self._folder / f"{stem_of(image)}.json"
+
+
+def _pixels(masks: Sequence[np.ndarray]) -> str:
+    """A fingerprint of masks, whatever file they are in."""
+    told = hashlib.sha256()
+    for mask in masks:
+        told.update(str(mask.shape).encode())
+        told.update(np.ascontiguousarray(mask).tobytes())
+    return told.hexdigest()
 
 
 def digest(path: Path) -> str:

@@ -258,3 +258,36 @@ def test_images_are_never_written_over(folder):
     Image.fromarray(square(1, 1, 5)).save(inside)
     with pytest.raises(EngineError, match="would replace the image"):
         check_batch(BatchRequest(request.model, (inside,), folder / "out", overlays=True))
+
+
+def test_masks_of_somebody_are_kept(folder):
+    """Painted by hand, or corrected after a run: not replaced by another model, and said."""
+    (folder / "out").mkdir()
+    painted = np.zeros(SIZE, np.uint8)
+    painted[20:22] = 1
+    Image.fromarray(painted).save(folder / "out" / "1.png")
+    _, reports = batch(folder, keep_masks=True)
+    assert reports[-1].failures == 1 and "1.png was not made by a batch" in reports[0].failed[0]
+    Image.fromarray(painted).save(folder / "out" / "2.png")
+    (folder / "m.semigda").write_text(json.dumps({"wish": "other"}))
+    _, reports = batch(folder, keep_masks=True)
+    assert reports[-1].failures == 2 and reports[-1].written == 2
+    for name in ("1.png", "2.png"):
+        np.testing.assert_array_equal(read_mask(folder / "out" / name)[0], painted)
+    (folder / "out" / "1.png").unlink()
+    assert batch(folder, keep_masks=True)[1][-1].written == 1
+
+
+def test_a_mask_of_a_run_that_was_killed_is_known_for_ours(folder, monkeypatch):
+    """Killed between the mask and the note that it is finished, twice, the second time with another model."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    for wish in ("square", "other"):
+        (folder / "m.semigda").write_text(json.dumps({"wish": wish}))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("napari_semigda.journal.Journal.add", killed)
+            batch(folder, keep_masks=True)
+        assert written(folder) == {"1.png"}
+    assert batch(folder, keep_masks=True)[1][-1].written == 4

@@ -121,6 +121,7 @@ class BatchRequest:
     maps: tuple[str, ...] = ()  # also OUT/STEM_NAME.tif; of "probabilities", "uncertainty"
     keep_going: bool = True  # a file that fails is told and passed over; else all are looked at before any is written
     resume: bool = True  # note finished files in OUT and pass over those an earlier run has noted
+    keep_masks: bool = False  # never replace a mask that no earlier run has noted, or that was corrected since
     device: str = "auto"
 
 

@@ -4,7 +4,7 @@ import math
 from enum import StrEnum
 from typing import Any
 
-from napari_semigda.engine.types import Report
+from napari_semigda.engine.types import BatchReport, Report
 
 
 class State(StrEnum):
@@ -130,3 +130,30 @@ def worse(now: float, before: float, number: int) -> str:
         f"This round is not better (Dice {now:.2f} after {before:.2f}): keeping round {number}. "
         "Check the masks painted last, or train longer."
     )
+
+
+def batch_progress(report: BatchReport) -> str:
+    """How far a batch is."""
+    before = f" ({report.before} finished earlier)" if report.before else ""
+    return f"{report.done} of {count(report.total, 'file')}{before}."
+
+
+def batch_end(report: BatchReport, folder: str, stopped: bool) -> str:
+    """The end of a batch."""
+    if stopped:
+        return f"Stopped after {report.done} of {count(report.total, 'file')}. Press Run to go on from there."
+    if report.before == report.total:
+        return f"All {count(report.total, 'file')} were finished earlier: nothing to do. Their masks are in {folder}."
+    earlier = f" {report.before} were finished earlier." if report.before else ""
+    return f"Done: masks of {count(report.written, 'file')} written into {folder}.{earlier}"
+
+
+def in_batch(message: str) -> str:
+    """What the child process says of its troubles, told by a dock that neither trains nor paints."""
+    for said, meant in (
+        ("training process", "working process"),
+        ("Your painted masks", "Finished files"),
+        ("press Train", "press Run"),
+    ):
+        message = message.replace(said, meant)
+    return message
