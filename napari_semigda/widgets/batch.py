@@ -10,11 +10,12 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
 from napari_semigda.engine.exchange import Job, Outcome
+from napari_semigda.engine.header import read_header
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Report
 from napari_semigda.images import find_images
 from napari_semigda.widgets import words
 from napari_semigda.widgets.dock import Dock, button, row
-from napari_semigda.widgets.progress import RunView
+from napari_semigda.widgets.progress import RunView, text_label
 from napari_semigda.widgets.runner import Failure, Runner
 
 
@@ -47,7 +48,8 @@ class BatchDock(Dock):
         self._connect()
         self._show_failed([])
         self._settle()
-        self._ask()
+        self._on_model()
+        self._look_for_images()
 
     # -- widgets ----------------------------------------------------------------------------------------------------
 
@@ -62,6 +64,8 @@ class BatchDock(Dock):
         for edit, name in ((self.model, "Model"), (self.images, "Images"), (self.masks, "Masks")):
             edit.line_edit.native.setAccessibleName(name)
             edit.line_edit.native.setMinimumWidth(60)  # a long path must not make the dock wider
+            edit.choose_btn.text = "File…" if edit is self.model else "Folder…"
+        self.about = text_label("What the model finds, and how well it did on images that it had not learnt from.")
         self.count = QLabel()
         self.count.setToolTip("How many image files are right in that folder. A stack or a volume is one file.")
         self.overlays = QCheckBox("Overlays")
@@ -97,6 +101,7 @@ class BatchDock(Dock):
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Model", self.model.native)
+        form.addRow("", self.about)
         form.addRow("Images", self.images.native)
         form.addRow("", self.count)
         form.addRow("Masks", self.masks.native)
@@ -120,7 +125,7 @@ class BatchDock(Dock):
             (self.runner.reported, self._on_report),
             (self.runner.finished, self._on_finished),
             (self.runner.failed, self._on_failed),
-            (self.model.changed, lambda _: self._ask()),
+            (self.model.changed, lambda _: self._on_model()),
             (self.images.changed, lambda _: self._on_images()),
             (self.masks.changed, lambda _: self._ask()),
             (self.run_button.clicked, self.start),
@@ -167,6 +172,17 @@ class BatchDock(Dock):
             self.stop_button.setEnabled(False)
             self.runner.stop()
 
+    def _on_model(self) -> None:
+        path = self.model.value
+        try:
+            self.about.setText(
+                words.model(read_header(Path(path))) if path is not None and Path(path).is_file() else ""
+            )
+        except (EngineError, KeyError, TypeError):
+            self.about.setText("This is not a SemiGDA model, or it is damaged.")
+        self.about.setVisible(bool(self.about.text()))
+        self._ask()
+
     def _on_images(self) -> None:
         self._look_for_images()
         chosen = self.images.value
@@ -186,6 +202,7 @@ class BatchDock(Dock):
             except (EngineError, OSError) as error:
                 self._problem = str(error)
         self.count.setText(words.count(len(self._files), "file") if self._files else "")
+        self.count.setVisible(bool(self._files))
 
     def _missing(self) -> str:
         """What there is to do before a run, as a sentence; nothing when there is nothing."""

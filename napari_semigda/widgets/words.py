@@ -1,6 +1,7 @@
 """What the docks say: numbers and states as words a biologist reads. No widget here."""
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -130,6 +131,15 @@ def worse(now: float, before: float, number: int) -> str:
         f"This round is not better (Dice {now:.2f} after {before:.2f}): keeping round {number}. "
         "Check the masks painted last, or train longer."
     )
+
+
+def model(header: Mapping[str, Any]) -> str:
+    """What a model file finds, and how well."""
+    names = ", ".join(entry["name"] for entry in header["classes"] if entry["id"])
+    training = header.get("training", {})
+    if training.get("dice") is None:
+        return f"Finds {names}."
+    return f"Finds {names}. Held-out Dice {training['dice']:.2f} on {count(len(training['held_out']), 'image')}."
 
 
 def batch_progress(report: BatchReport) -> str:

@@ -189,7 +189,9 @@ def test_a_file_that_is_no_model_is_refused_in_words(make_batch_dock, folder, no
 def test_a_real_model_marks_real_files(make_batch_dock, folder, tiny_run):
     dock = make_batch_dock(COMMAND)
     choose(dock, folder)
+    assert dock.about.text() == "This is not a SemiGDA model, or it is damaged."
     type_path(dock.model, tiny_run[2])
+    assert dock.about.text().startswith("Finds disc. Held-out Dice 0.")
     run_to_the_end(dock)
     assert dock.run.sentence.text().startswith("Done: masks of 8 files")
     masks = np.stack([np.asarray(Image.open(folder / "scans masks" / f"{i}.png")) for i in range(1, 9)])
@@ -203,7 +205,7 @@ def running(dock, folder):
     wish(folder, "slow")
     choose(dock, folder)
     click(dock.run_button)
-    wait_for_batch((folder / "scans masks" / "1.png").exists)
+    wait_for_batch((folder / "scans masks" / "2.png").exists)  # so 1.png is noted
     return psutil.Process(dock.runner.pid)
 
 
