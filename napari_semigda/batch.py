@@ -193,7 +193,7 @@ class _Batch:
                 if request.overlays:
                     pictures.append(png(overlay(image, found.mask)))
                 if request.measurements:
-                    objects = measure(found.mask, image, self.predictor.classes, source.spacing)
+                    objects = measure(found.mask, image, self.predictor.classes, source.spacing, source.unit)
                     rows += [{"plane": index + 1} | row for row in objects]
                 yield (index + 1) / (len(source.planes) + 1)
             self.journal.announce(path, masks)
@@ -223,7 +223,7 @@ class _Batch:
         if not self.request.measurements:
             return {}
         pixels = sum(plane.shape[0] * plane.shape[1] for plane in source.planes)
-        totals = total(rows, self.predictor.classes, pixels, len(source.planes), source.spacing)
+        totals = total(rows, self.predictor.classes, pixels, len(source.planes), source.spacing, source.unit)
         return {"objects": rows, "totals": totals}
 
     def write_tables(self) -> None:

@@ -1,7 +1,8 @@
 """What is in the masks, in numbers: a table of objects and one of totals.
 
 An object is a piece of one class whose pixels touch, corners included; single pixels count. Lengths and areas are told
-in pixels, and in millimetres beside them where the file knows its spacing: the name of a column says its unit.
+in pixels, and beside them in millimetres or micrometres where the file knows its spacing: the name of a column says
+its unit (px, mm, um; areas px, mm2, um2).
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ OBJECTS, TOTALS = "measurements.csv", "totals.csv"
 Row = dict[str, Any]
 
 _PLACE = ("file", "plane", "class", "class_name")
-_SIZES = ("area_px", "area_mm2", "perimeter_px", "perimeter_mm", "equivalent_diameter_px", "equivalent_diameter_mm")
-_CENTRE = ("centroid_row_px", "centroid_column_px", "centroid_row_mm", "centroid_column_mm")
-_SUMS = ("planes", "planes_with_it", "objects", "area_px", "area_mm2", "area_percent")
+_AREAS = ("area_px", "area_mm2", "area_um2")
+_UNITS = ("px", "mm", "um")
+_SIZES = (*_AREAS, *(f"{size}_{unit}" for size in ("perimeter", "equivalent_diameter") for unit in _UNITS))
+_CENTRE = tuple(f"centroid_{axis}_{unit}" for unit in _UNITS for axis in ("row", "column"))
+_SUMS = ("planes", "planes_with_it", "objects", *_AREAS, "area_percent")
 _COLOURS = ("", "_red", "_green", "_blue")
 _INTENSITIES = tuple(f"intensity_{what}{colour}" for colour in _COLOURS for what in ("mean", "min", "max"))
 _MEANS = tuple(f"intensity_mean{colour}" for colour in _COLOURS)
@@ -34,6 +37,7 @@ def measure(
     image: np.ndarray,
     classes: Mapping[int, str],
     spacing: tuple[float, float] | None = None,
+    unit: str = "mm",
 ) -> list[Row]:
     """Measure every object of a plane.
 
@@ -46,13 +50,15 @@ def measure(
     classes
         Names by class id.
     spacing
-        Height and width of a pixel in millimetres, where known.
+        Height and width of a pixel in `unit`, where known.
+    unit
+        ``"mm"`` or ``"um"``.
 
     Returns
     -------
     list of dict
         By column: plain numbers and text, fit for JSON. Objects are counted from 1 in reading order; a centroid is
-        measured from the centre of the first pixel. Perimeters are told in millimetres only where pixels are square,
+        measured from the centre of the first pixel. Perimeters are told in that unit only where pixels are square,
         because scikit-image estimates them for square ones.
     """
     from skimage.measure import label, regionprops_table
@@ -78,7 +84,7 @@ def measure(
         "equivalent_diameter_px": told["equivalent_diameter_area"],
         "centroid_row_px": told["centroid-0"],
         "centroid_column_px": told["centroid-1"],
-        **(_in_millimetres(told, spacing) if spacing is not None else {}),
+        **(_in_unit(told, spacing, unit) if spacing is not None else {}),
     }
     for number, colour in enumerate(_colours(channels), start=1):
         for what in ("mean", "min", "max"):
@@ -87,15 +93,15 @@ def measure(
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
 
-def _in_millimetres(told: Mapping[str, np.ndarray], spacing: tuple[float, float]) -> dict[str, np.ndarray]:
+def _in_unit(told: Mapping[str, np.ndarray], spacing: tuple[float, float], unit: str) -> dict[str, np.ndarray]:
     height, width = spacing
     square = bool(np.isclose(height, width, rtol=1e-3))
     return {
-        "area_mm2": told["area"] * height * width,
-        "equivalent_diameter_mm": told["equivalent_diameter_area"] * np.sqrt(height * width),
-        "centroid_row_mm": told["centroid-0"] * height,
-        "centroid_column_mm": told["centroid-1"] * width,
-        **({"perimeter_mm": told["perimeter"] * height} if square else {}),
+        f"area_{unit}2": told["area"] * height * width,
+        f"equivalent_diameter_{unit}": told["equivalent_diameter_area"] * np.sqrt(height * width),
+        f"centroid_row_{unit}": told["centroid-0"] * height,
+        f"centroid_column_{unit}": told["centroid-1"] * width,
+        **({f"perimeter_{unit}": told["perimeter"] * height} if square else {}),
     }
 
 
@@ -118,6 +124,7 @@ def total(
     pixels: int,
     planes: int,
     spacing: tuple[float, float] | None = None,
+    unit: str = "mm",
 ) -> list[Row]:
     """Sums of a file's objects for every class of the model, those that are nowhere in the file included.
 
@@ -129,19 +136,19 @@ def total(
         Names by class id; 0 is left out.
     pixels, planes
         How many the file has.
-    spacing
-        Height and width of a pixel in millimetres, where known.
+    spacing, unit
+        As for `measure`.
     """
     rows = list(rows)
     return [
         {"class": number, "class_name": name, "planes": planes}
-        | _sums([row for row in rows if row["class"] == number], pixels, spacing)
+        | _sums([row for row in rows if row["class"] == number], pixels, spacing, unit)
         for number, name in sorted(classes.items())
         if number
     ]
 
 
-def _sums(rows: list[Row], pixels: int, spacing: tuple[float, float] | None) -> Row:
+def _sums(rows: list[Row], pixels: int, spacing: tuple[float, float] | None, unit: str) -> Row:
     area = sum(row["area_px"] for row in rows)
     sums: Row = {
         "planes_with_it": len({row["plane"] for row in rows}),
@@ -150,7 +157,7 @@ def _sums(rows: list[Row], pixels: int, spacing: tuple[float, float] | None) -> 
         "area_percent": 100 * area / pixels,
     }
     if spacing is not None:
-        sums["area_mm2"] = area * spacing[0] * spacing[1]
+        sums[f"area_{unit}2"] = area * spacing[0] * spacing[1]
     for mean in _MEANS:
         if rows and mean in rows[0]:
             sums[mean] = sum(row[mean] * row["area_px"] for row in rows) / area

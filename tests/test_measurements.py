@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_semigda.colours import COUNT, class_colour
-from napari_semigda.measurements import OBJECT_COLUMNS, measure, total, write_table
+from napari_semigda.measurements import OBJECT_COLUMNS, TOTAL_COLUMNS, measure, total, write_table
 from napari_semigda.overlays import OPACITY, overlay
 
 CLASSES = {0: "background", 1: "cell", 2: "nucleus", 3: "debris"}
@@ -57,6 +57,15 @@ def test_pixels_that_are_not_square(drawn):
     assert rectangle["area_mm2"] == pytest.approx(200)
     assert (rectangle["centroid_row_mm"], rectangle["centroid_column_mm"]) == pytest.approx((4.75, 29))
     assert "perimeter_mm" not in rectangle and rectangle["perimeter_px"] == pytest.approx(56)
+
+
+def test_micrometres_have_columns_of_their_own(drawn):
+    rectangle, *_ = rows = measure(*drawn, CLASSES, (2.0, 2.0), "um")
+    assert (rectangle["area_um2"], rectangle["perimeter_um"]) == (800, 112)
+    cell, *_ = total([{"plane": 1} | row for row in rows], CLASSES, 2000, 1, (2.0, 2.0), "um")
+    assert cell["area_um2"] == 800
+    assert {*rectangle, *cell} <= {*OBJECT_COLUMNS, *TOTAL_COLUMNS}
+    assert not [column for column in {*rectangle, *cell} if "mm" in column]
 
 
 @pytest.mark.parametrize("channels", [3, 4])
