@@ -190,19 +190,22 @@ class Worker:
             self._done(exchange.Outcome(job.request.model, stopped, skipped=skipped, classes=predictor.classes))
 
     def _batch(self, request: BatchRequest) -> None:
-        """Run files through a model; a few words a second, but every failure."""
+        """Run files through a model; a few words a second."""
         if self._run_batch is None:
             raise EngineError("This process does no batches: restart the viewer.")
         predictor = self._engine.predictor(request.model, request.device)
-        report, failed, told, due = None, [], True, 0.0
+        report, failed, told, due = BatchReport(len(request.images)), [], 0, 0.0
+
+        def tell() -> None:
+            self.send(kind="batch", **asdict(replace(report, failed=tuple(failed[told:]))))
+
         for report in self._run_batch(request, predictor, self._stop.is_set):
             failed += report.failed
-            if told := bool(report.failed) or time.monotonic() >= due:
-                self.send(kind="batch", **asdict(report))
-                due = time.monotonic() + BATCH_S
-        if not told:
-            self.send(kind="batch", **asdict(report))
-        stopped = report is not None and report.done < report.total
+            if time.monotonic() >= due:
+                tell()
+                told, due = len(failed), time.monotonic() + BATCH_S
+        tell()
+        stopped = report.done < report.total
         self._done(exchange.Outcome(request.model, stopped, skipped=tuple(failed), classes=predictor.classes))
 
     def _train(self, job: exchange.Job, answers: Path) -> None:

@@ -36,7 +36,6 @@ class BatchDock(Dock):
         self.runner = runner or Runner()
         self.running = False
         self._files: tuple[Path, ...] = ()
-        self._failed: list[str] = []
         self._problem = ""  # with the images, as a sentence
         self._suggested: Path | None = None  # the folder for masks that we, not the user, wrote down
         self._report = BatchReport(0)
@@ -46,7 +45,7 @@ class BatchDock(Dock):
         self._lay_out()
         self.at_the_end(self.runner.close, self._folder.cleanup)
         self._connect()
-        self._show_failed([])
+        self._count_failed(0)
         self._settle()
         self._on_model()
         self._look_for_images()
@@ -149,7 +148,7 @@ class BatchDock(Dock):
         self.running = True
         self._generation += 1
         self._report = BatchReport(len(self._files))
-        self._show_failed([])
+        self._count_failed(0)
         self.run.begin()
         self.run.say("Starting…")
         request = BatchRequest(
@@ -230,22 +229,21 @@ class BatchDock(Dock):
         self.run.show_progress(Report("predicting", fraction=report.fraction, remaining=report.remaining))
         if self.stop_button.isEnabled():
             self.run.say(words.batch_progress(report))
+        for sentence in report.failed:
+            self.failed_list.appendPlainText(sentence)
         if report.failed:
-            self._show_failed([*self._failed, *report.failed])
+            self._count_failed(report.failures)
 
-    def _show_failed(self, sentences: list[str]) -> None:
+    def _count_failed(self, number: int) -> None:
         """Keep the failures on demand, never in the way."""
-        self._failed = sentences
-        self.failed_button.setText(f"{len(sentences)} failed")
-        self.failed_button.setVisible(bool(sentences))
-        if sentences:
-            self.failed_list.setPlainText("\n".join(sentences))
-        else:
+        self.failed_button.setText(f"{number} failed")
+        self.failed_button.setVisible(number > 0)
+        if not number:
             self.failed_button.setChecked(False)
+            self.failed_list.clear()
         self.failed_list.setVisible(self.failed_button.isChecked())
 
     def _on_finished(self, generation: int, outcome: Outcome) -> None:
-        self._show_failed(list(outcome.skipped))
         sentence = words.batch_end(self._report, str(self.masks.value), outcome.stopped)
         self._ended(sentence)
         if outcome.skipped:
