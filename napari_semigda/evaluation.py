@@ -28,7 +28,7 @@ class Evaluation:
     images: int
     """Planes compared: pages and slices count one by one."""
     unit: str
-    """Of the Hausdorff distance: "mm" when all true masks know their spacing (NIfTI), else "px"."""
+    """Of the Hausdorff distance: "mm" when all true masks tell their spacing in it (NIfTI, some TIFFs), else "px"."""
     missing: tuple[str, ...]
     """True masks without a prediction: they are in no figure."""
     unexpected: tuple[str, ...]

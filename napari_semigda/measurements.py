@@ -173,6 +173,7 @@ def write_table(path: Path, columns: tuple[str, ...], rows: Callable[[], Iterabl
         Where to.
     columns
         All there may be, in order. Those that no row knows are left out, and a row is empty where it knows nothing.
+        Decimals are cut to 9 digits.
     rows
         Gives the rows, twice: there may be more of them than fit into memory.
 
@@ -186,4 +187,5 @@ def write_table(path: Path, columns: tuple[str, ...], rows: Callable[[], Iterabl
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, used, restval="")
         writer.writeheader()
-        writer.writerows(rows())
+        for row in rows():
+            writer.writerow({name: f"{x:.9g}" if isinstance(x, float) else x for name, x in row.items()})

@@ -439,7 +439,8 @@ def test_nothing_half_written(tmp_path):
         ("micron", (0.5, 0.25)),
         ("\\u00B5m", (0.5, 0.25)),
         ("nm", (0.0005, 0.00025)),
-        ("mm", (500, 250)),
+        ("mm", (0.5, 0.25)),
+        ("cm", (5, 2.5)),
         ("pixel", None),
         ("furlong", None),
     ],
@@ -449,7 +450,8 @@ def test_imagej_tells_the_size_of_pixels(tmp_path, unit, spacing):
     stack = np.zeros((3, 20, 30), np.uint8)
     tifffile.imwrite(path, stack, imagej=True, resolution=(4, 2), metadata={"unit": unit, "axes": "ZYX"})
     source = open_source(path)
-    assert source.spacing == (pytest.approx(spacing) if spacing else None) and source.unit == "um"
+    assert source.spacing == (pytest.approx(spacing) if spacing else None)
+    assert source.unit == ("um" if unit not in ("mm", "cm") and spacing else "mm")
 
 
 @pytest.mark.parametrize(("x", "spacing"), [(0.25, (0.5, 0.25)), (0, None), ("wide", None)])

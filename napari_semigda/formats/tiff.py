@@ -43,14 +43,14 @@ def _read(path: Path) -> Source:
         parts = [part for i, s in series for part in _parts(path, i, s)]
         page = tif.pages.first
         resolution = (page.resolution, page.resolutionunit) if "XResolution" in page.tags else None
-        spacing = _spacing(tif)
+        spacing, unit = _spacing(tif)
     names = [path.name] if len(parts) == 1 else [f"{path.name}, page {i}" for i in range(1, len(parts) + 1)]
     planes = tuple(LazyImage(name, *part) for name, part in zip(names, parts, strict=True))
-    return Source(path, planes, spacing, resolution, "um")
+    return Source(path, planes, spacing, resolution, unit)
 
 
-def _spacing(tif) -> tuple[float, float] | None:
-    """Pixel size in micrometres as ImageJ and OME tell it; plain resolution tags mostly speak of printing."""
+def _spacing(tif) -> tuple[tuple[float, float] | None, str]:
+    """Pixel size and its unit as ImageJ and OME tell it; plain resolution tags mostly speak of printing."""
     import tifffile
 
     with suppress(
@@ -63,10 +63,11 @@ def _spacing(tif) -> tuple[float, float] | None:
         else:
             unit = tif.imagej_metadata["unit"]
             sizes = [(1 / per_pixel, unit) for per_pixel in reversed(tif.pages.first.resolution) if per_pixel]
-        height, width = (float(size) * _MICROMETRES[unit] for size, unit in sizes)
+        target = "mm" if sizes[0][1] in ("mm", "cm") else "um"
+        height, width = (float(size) * _MICROMETRES[unit] / _MICROMETRES[target] for size, unit in sizes)
         if 0 < height < math.inf and 0 < width < math.inf:
-            return height, width
-    return None
+            return (height, width), target
+    return None, "mm"
 
 
 def _parts(path: Path, number: int, series) -> list[tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]]:

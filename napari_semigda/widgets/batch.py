@@ -244,7 +244,7 @@ class BatchDock(Dock):
         self.failed_list.setVisible(self.failed_button.isChecked())
 
     def _on_finished(self, generation: int, outcome: Outcome) -> None:
-        sentence = words.batch_end(self._report, str(self.masks.value), outcome.stopped)
+        sentence = words.batch_end(self._report, Path(self.masks.value).name, outcome.stopped)
         self._ended(sentence)
         if outcome.skipped:
             show_warning(f"{words.count(len(outcome.skipped), 'file')} without masks: {outcome.skipped[0]}")

@@ -99,7 +99,7 @@ def test_a_folder_is_run_with_two_choices_and_one_click(viewer, make_batch_dock,
     run_to_the_end(dock)
     assert names(out) == EIGHT | {"overlays", "measurements.csv", "totals.csv"}
     assert names(out / "overlays") == EIGHT
-    assert dock.run.sentence.text() == f"Done: masks of 8 files written into {out}." == notifications[-1]
+    assert dock.run.sentence.text() == "Done: masks of 8 files written into scans masks." == notifications[-1]
     assert not dock.failed_button.isVisible() and not list(viewer.layers)
     run_to_the_end(dock)
     assert "8 files were finished earlier: nothing to do" in dock.run.sentence.text()
