@@ -11,21 +11,17 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 import typer.core
 
 from napari_semigda.console import bar, json_lines, print_table, progress_bar, some, warn, write_line
-from napari_semigda.engine.types import BackboneName, DeviceName, EngineError, Settings, TrainRequest
-
-if TYPE_CHECKING:
-    from napari_semigda.engine.predict import Predictor
-    from napari_semigda.formats import Source
+from napari_semigda.engine.types import BackboneName, BatchRequest, DeviceName, EngineError, Settings, TrainRequest
 
 app = typer.Typer(
     help="Segment images from a few painted ones, with the help of the unlabelled rest (SemiGDA).",
@@ -117,7 +113,7 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
 
 
 @app.command(cls=_SeveralImages)
-def predict(
+def predict(  # noqa: PLR0913, PLR0917  as above
     model: Annotated[Path, typer.Option(help="The model file.")],
     images: Annotated[list[Path], typer.Option(metavar="PATH...", help="Image files, folders of them, or both.")],
     out: Annotated[Path, typer.Option(help="Folder for the masks: STEM.png, .tif or .nii.gz, after the image.")],
@@ -127,32 +123,44 @@ def predict(
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Also STEM_uncertainty.tif: float32, 0 where both branches agree.")
     ] = False,
+    overlays: Annotated[
+        bool, typer.Option("--overlays", help="Also overlays/STEM.png: the classes in colour on the image.")
+    ] = False,
+    measurements: Annotated[
+        bool, typer.Option("--measurements", help="Also measurements.csv (every object) and totals.csv (every class).")
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Pass over files that fail; status 1 when there were any.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Note what is finished in the folder, and go on from there next time.")
+    ] = False,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
 ) -> None:
     """Write the masks of images: 8-bit class ids at each image's exact height and width.
 
-    All images are looked at first, so nothing is written when one of them cannot be read.
+    All images are looked at first, so nothing is written when one of them cannot be read, unless --keep-going.
     """
-    from napari_semigda.engine.check import check_folder, check_images
-    from napari_semigda.formats import open_source
-    from napari_semigda.images import find_images, planes_of
+    from napari_semigda.batch import check_batch, run_batch
+    from napari_semigda.images import find_images
 
-    files = find_images(images)
-    check_folder(out)
     maps = [name for name, wanted in (("probabilities", probabilities), ("uncertainty", uncertainty)) if wanted]
-    _check_targets(files, out, maps)
+    files = tuple(find_images(images))
+    request = BatchRequest(model, files, out, overlays, measurements, tuple(maps), keep_going, resume, device=device)
+    check_batch(request)  # what is quick to say comes before the model is loaded
 
     from napari_semigda.engine.predict import Predictor
 
-    predictor = Predictor(model, device)
-    sources = [open_source(path) for path in files]
-    for source in sources:
-        check_images(planes_of(source))
-    with bar(f"Predicting {len(sources)} file{'s' * (len(sources) > 1)}") as (progress, task):
-        progress.update(task, total=sum(len(source.planes) for source in sources))
-        for source in sources:
-            _predict_file(predictor, source, out, maps, lambda: progress.advance(task))
-    warn(f"Wrote the masks of {len(sources)} file{'s' * (len(sources) > 1)} into {out}.")
+    with bar(f"Predicting {_files(len(files))}") as (progress, task):
+        progress.update(task, total=1.0)
+        for report in run_batch(request, Predictor(model, device)):
+            progress.update(task, completed=report.fraction)
+            warn(*(f"Passed over: {sentence}" for sentence in report.failed))
+    left_out = [f"{_files(report.before)} finished before"] * bool(report.before)
+    left_out += [f"{report.failures} failed"] * bool(report.failures)
+    warn("; ".join([f"Wrote the masks of {_files(report.written)} into {out}", *left_out]) + ".")
+    if report.failures:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -193,7 +201,7 @@ def run(args: list[str]) -> int:
     Returns
     -------
     int
-        0 done, 2 refused with one sentence on stderr, 130 interrupted.
+        0 done, 1 done but for files that failed, 2 refused with one sentence on stderr, 130 interrupted.
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers; whoever wants that has python -W
@@ -245,43 +253,8 @@ def _first_interrupt(stop: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _check_targets(files: list[Path], out: Path, maps: list[str]) -> None:
-    """Refuse to write a mask over an image that is being predicted, or over another output."""
-    from napari_semigda.formats import output_name, stem_of
-
-    inputs = {path.resolve() for path in files}
-    targets: set[Path] = set()
-    for path in files:
-        for name in [output_name(path), *(f"{stem_of(path)}_{kind}.tif" for kind in maps)]:
-            target = (out / name).resolve()
-            if target in inputs:
-                raise EngineError(
-                    f"The output of {path} would replace the image {target}: choose another --out folder."
-                )
-            if target in targets:
-                raise EngineError(f"Two outputs would be called {target}: rename {path}.")
-            targets.add(target)
-
-
-def _predict_file(
-    predictor: Predictor, source: Source, out: Path, maps: list[str], advance: Callable[[], None]
-) -> None:
-    """Predict the planes of a file one by one and write what was asked for, all or nothing."""
-    from napari_semigda.formats import float_pages, stem_of, write_masks
-    from napari_semigda.images import planes_of
-
-    with ExitStack() as files:
-        add = {kind: files.enter_context(float_pages(out / f"{stem_of(source.path)}_{kind}.tif")) for kind in maps}
-        masks = []
-        for index, plane in enumerate(planes_of(source)):
-            prediction = predictor.predict(plane, index, probabilities="probabilities" in add)
-            masks.append(prediction.mask)
-            if "probabilities" in add:
-                add["probabilities"](prediction.probabilities)
-            if "uncertainty" in add:
-                add["uncertainty"](prediction.doubt)
-            advance()
-        write_masks(source, out, masks)
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Evaluation:
     images: int
     """Planes compared: pages and slices count one by one."""
     unit: str
-    """Of the Hausdorff distance: "mm" when all true masks know their spacing (NIfTI), else "px"."""
+    """Of the Hausdorff distance: "mm" when all true masks tell their spacing in it (NIfTI, some TIFFs), else "px"."""
     missing: tuple[str, ...]
     """True masks without a prediction: they are in no figure."""
     unexpected: tuple[str, ...]
@@ -56,7 +56,8 @@ def evaluate_folders(predictions: Path, truth: Path, ignore: int | None = None) 
     stems = [stem for stem in true if stem in predicted]
     if not stems:
         raise EngineError(f"No mask in {predictions} has the name of one in {truth}: give the folder predicted into.")
-    spacings = {stem: open_source(true[stem]).spacing for stem in stems}
+    sources = {stem: open_source(true[stem]) for stem in stems}
+    spacings = {stem: source.spacing if source.unit == "mm" else None for stem, source in sources.items()}
     unit = "mm" if all(spacings.values()) else "px"
     scores: list[dict[int, Score]] = []
     guessed: set[int] = set()

@@ -67,6 +67,20 @@ def offline(monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """Request, reports and model file of one short real training."""
+    from napari_semigda.engine.train import Trainer
+    from napari_semigda.engine.types import Settings, TrainRequest
+    from tests.engine.conftest import drawn_planes
+
+    out = tmp_path_factory.mktemp("model") / "discs.semigda"
+    request = TrainRequest(drawn_planes(3, 5), out, Settings(max_steps=40, crop=64), classes={1: "disc"})
+    trainer = Trainer()
+    trainer.look_at(1)
+    return request, list(trainer.fit(request)), out
+
+
+@pytest.fixture(scope="session")
 def sample_images():
     """The bundled slices, (24, 200, 160) uint8, not to be written to."""
     return _read("images")

@@ -1,6 +1,6 @@
 """A quick engine for the tests of the transport: everything real except the learning.
 
-Run as a program it serves like ``python -m napari_semigda.engine.worker`` and starts in a fraction of a second. What
+Run as a program it serves like ``python -m napari_semigda.child`` and starts in a fraction of a second. What
 it does is asked for through the name of class 1, which travels with every request.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_semigda.batch import run_batch
 from napari_semigda.engine.types import EngineError, Prediction, Report
 from napari_semigda.engine.worker import run
 
@@ -100,4 +101,4 @@ def misbehave(wish):
 
 
 if __name__ == "__main__":
-    run(FakeEngine())
+    run(FakeEngine(), run_batch)

@@ -477,6 +477,74 @@ def test_predict_refuses_what_it_cannot_place(predicting, folders, capfd):
     assert missing_device() in refused(capfd, [*predicting, folders / "images", *device], folders).lower()
 
 
+# Batches --------------------------------------------------------------------------------------------------------------
+
+
+def outputs(folders):
+    return {path.relative_to(folders / "out").as_posix() for path in (folders / "out").rglob("*") if path.is_file()}
+
+
+def test_predict_writes_overlays_and_measurements(predicting, folders, capfd):
+    assert run([str(arg) for arg in [*predicting, folders / "images", "--overlays", "--measurements"]]) == 0
+    assert capfd.readouterr().err == f"Wrote the masks of 4 files into {folders / 'out'}.\n"
+    masks = {f"{i}.png" for i in range(1, 5)}
+    assert outputs(folders) == masks | {f"overlays/{name}" for name in masks} | {"measurements.csv", "totals.csv"}
+    rows = (folders / "out" / "totals.csv").read_text().splitlines()
+    assert rows[0].startswith("file,class,class_name,planes") and len(rows) == 5
+    area = np.count_nonzero(np.asarray(Image.open(folders / "out" / "1.png")))
+    assert rows[1].startswith("1.png,1,class 1,1") and f",{area}," in rows[1]
+
+
+def test_predict_keeps_going_and_says_what_failed(predicting, folders, capfd):
+    zero_bytes(folders)
+    args = [str(arg) for arg in [*predicting, folders / "images", folders / "gone.tif", "--keep-going"]]
+    assert run(args) == 1
+    stdout, stderr = capfd.readouterr()
+    first, second, last = stderr.splitlines()
+    assert stdout == "" and first.startswith("Passed over: ") and "3.png is empty" in first and "gone.tif" in second
+    assert last == f"Wrote the masks of 3 files into {folders / 'out'}; 2 failed."
+    assert outputs(folders) == {"1.png", "2.png", "4.png"}
+
+
+def test_predict_goes_on_where_it_stopped(predicting, folders, capfd):
+    args = [str(arg) for arg in [*predicting, folders / "images", "--resume", "--measurements"]]
+    assert run(args) == 0
+    (folders / "out" / "2.png").unlink()
+    capfd.readouterr()
+    assert run(args) == 0
+    assert capfd.readouterr().err == f"Wrote the masks of 1 file into {folders / 'out'}; 3 files finished before.\n"
+    assert {"1.png", "2.png", "3.png", "4.png", "measurements.csv", "totals.csv"} < outputs(folders)
+    assert run([*args, "--keep-going"]) == 0
+
+
+def test_a_batch_that_is_interrupted_goes_on_later(trained, folders):
+    """A real process, a real Ctrl+C while it predicts."""
+    images = np.stack([disc(i)[0] for i in range(16)])
+    for name in ("a", "b"):
+        tifffile.imwrite(folders / "images" / f"{name}.tif", images, photometric="minisblack")
+    args = ["predict", "--model", trained[0] / "out" / "m.semigda", "--images", folders / "images"]
+    args += ["--out", folders / "out", "--resume", "--overlays"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "napari_semigda.cli", *map(str, args)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        begun = time.monotonic()
+        while not (folders / "out" / "4.png").exists():
+            assert process.poll() is None and time.monotonic() - begun < 120
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "Interrupted" in only_line(stderr)
+    assert not [name for name in outputs(folders) if "part" in name]
+    finished = {name for name in outputs(folders) if "/" not in name}
+    assert finished < {"1.png", "2.png", "3.png", "4.png", "a.tif", "b.tif"}
+    done = semigda(*args)
+    assert done.returncode == 0 and f"{len(finished)} files finished before" in only_line(done.stderr)
+    assert len(outputs(folders)) == 6 + 6 + 4 + 2 * 16  # masks, notes, overlays
+
+
 # Evaluation -----------------------------------------------------------------------------------------------------------
 
 

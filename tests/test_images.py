@@ -427,3 +427,42 @@ def test_nothing_half_written(tmp_path):
         raise ZeroDivisionError
     assert [path.name for path in out.iterdir()] == ["a.png"] and (out / "a.png").read_bytes() == before
     assert "cannot be written" in refused(write_masks, source, tmp_path / "a.png", ids_for(source))
+
+
+# Physical size of TIFF pixels ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unit", "spacing"),
+    [
+        ("um", (0.5, 0.25)),
+        ("micron", (0.5, 0.25)),
+        ("\\u00B5m", (0.5, 0.25)),
+        ("nm", (0.0005, 0.00025)),
+        ("mm", (0.5, 0.25)),
+        ("cm", (5, 2.5)),
+        ("pixel", None),
+        ("furlong", None),
+    ],
+)
+def test_imagej_tells_the_size_of_pixels(tmp_path, unit, spacing):
+    path = tmp_path / "a.tif"
+    stack = np.zeros((3, 20, 30), np.uint8)
+    tifffile.imwrite(path, stack, imagej=True, resolution=(4, 2), metadata={"unit": unit, "axes": "ZYX"})
+    source = open_source(path)
+    assert source.spacing == (pytest.approx(spacing) if spacing else None)
+    assert source.unit == ("um" if unit not in ("mm", "cm") and spacing else "mm")
+
+
+@pytest.mark.parametrize(("x", "spacing"), [(0.25, (0.5, 0.25)), (0, None), ("wide", None)])
+def test_ome_tells_the_size_of_pixels(tmp_path, x, spacing):
+    path = tmp_path / "a.ome.tif"
+    metadata = {"axes": "ZYX", "PhysicalSizeX": x, "PhysicalSizeXUnit": "\N{MICRO SIGN}m", "PhysicalSizeY": 500}
+    metadata["PhysicalSizeYUnit"] = "nm"
+    tifffile.imwrite(path, np.zeros((3, 20, 30), np.uint8), metadata=metadata)
+    assert open_source(path).spacing == spacing
+
+
+def test_printing_resolution_is_no_size(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 30), np.uint8), resolution=(300, 300), resolutionunit="INCH")
+    assert open_source(tmp_path / "a.tif").spacing is None

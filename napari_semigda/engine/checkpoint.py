@@ -20,11 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from napari_semigda.engine.backbones import load_backbone
+from napari_semigda.engine.header import KEY, SCHEMA, read_header
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.types import EngineError
-
-SCHEMA = 1
-_KEY = "semigda"
 
 
 def save_model(path: Path, model: SemiGDA, header: Mapping[str, Any], clean: Mapping[str, Tensor] | None) -> None:
@@ -53,37 +51,12 @@ def save_model(path: Path, model: SemiGDA, header: Mapping[str, Any], clean: Map
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={_KEY: json.dumps(head)})
+        save_file(tensors, temporary, metadata={KEY: json.dumps(head)})
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise EngineError(f"The model could not be written to {path} ({error}). Choose another folder.") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """The JSON of a model file, without its weights.
-
-    Raises
-    ------
-    EngineError
-        When the file is missing, damaged, not a model of this program, or from a newer version.
-    """
-    if not Path(path).is_file():
-        raise EngineError(f"There is no model file {path}. Check the name, or train a model first.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-        header = json.loads(text) if text is not None else None
-    except (OSError, SafetensorError, ValueError) as error:
-        raise EngineError(f"{path} is damaged or not a SemiGDA model. Choose a .semigda file.") from error
-    if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
-        raise EngineError(f"{path} is not a SemiGDA model. Choose a .semigda file made by this program.")
-    if header["schema"] > SCHEMA:
-        raise EngineError(
-            f"{path} was made by a newer napari-semigda ({header.get('version', 'unknown')}). Update yours to use it."
-        )
-    return header
 
 
 def load_model(path: Path, device: torch.device, clean: bool = False) -> tuple[SemiGDA, dict[str, Any]]:

@@ -23,7 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from napari_semigda.engine.types import EngineError, Plane, Prediction, Report, Settings, TrainRequest
+from napari_semigda.engine.types import (
+    BatchRequest,
+    EngineError,
+    Plane,
+    Prediction,
+    Report,
+    Settings,
+    TrainRequest,
+)
 
 SCHEMA = 1
 MAX_REQUEST_BYTES = 64 * 2**20  # a request of a hundred thousand planes is a quarter of this
@@ -61,7 +69,7 @@ class Standing:
 class Job:
     """One thing for the training process to do."""
 
-    request: TrainRequest | PredictRequest
+    request: TrainRequest | PredictRequest | BatchRequest
     generation: int = 0
     view: int = 0  # the plane on screen: previewed first, predicted first
     before: Standing | None = None  # the model in use until now; kept when this round turns out worse
@@ -180,16 +188,17 @@ def write_job(folder: Path, job: Job) -> Iterator[tuple[int, int]]:
             needed.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EngineError(f"Cannot make the folder {needed} ({error.strerror}): free that disk.") from error
-    _check_room(folder, job.request.planes)
+    wanted = () if isinstance(job.request, BatchRequest) else job.request.planes  # a batch reads files by itself
+    _check_room(folder, wanted)
     planes = []
-    for index, plane in enumerate(job.request.planes):
+    for index, plane in enumerate(wanted):
         entry = {"name": plane.name, "group": plane.group, "image": _write_image(images, index, plane), "mask": None}
         if plane.mask is not None:
             mask = np.ascontiguousarray(plane.mask)
             entry["mask"] = {"file": f"{answers.name}/mask-{index:05d}.npy"}
             entry["mask"] |= save_array(answers / f"mask-{index:05d}.npy", mask)
         planes.append(entry)
-        yield index + 1, len(job.request.planes)
+        yield index + 1, len(wanted)
     _drop_unused(folder, {Path(entry["image"]["file"]).name for entry in planes}, answers)
     _write_json(folder / "request.json", _describe(job) | {"planes": planes})
 
@@ -200,6 +209,9 @@ def _describe(job: Job) -> dict[str, Any]:
     if job.before is not None:
         common["before"] = asdict(job.before) | {"model": str(job.before.model)}
     request = job.request
+    if isinstance(request, BatchRequest):
+        paths = {"model": str(request.model), "out": str(request.out), "images": [str(path) for path in request.images]}
+        return common | {"do": "batch", "batch": asdict(request) | paths}
     if isinstance(request, PredictRequest):
         return common | {"do": "predict", "model": str(request.model), "device": request.device}
     return common | {
@@ -283,6 +295,8 @@ def _job(content: dict[str, Any], folder: Path) -> Job:
     )
     if content["do"] == "predict":
         request = PredictRequest(planes, Path(content["model"]), content["device"])
+    elif content["do"] == "batch":
+        request = _batch(content["batch"])
     else:
         request = TrainRequest(
             planes=planes,
@@ -295,6 +309,12 @@ def _job(content: dict[str, Any], folder: Path) -> Job:
     if before is not None:
         before = Standing(**(before | {"model": Path(before["model"]), "held_out": tuple(before["held_out"])}))
     return Job(request, int(content["generation"]), int(content["view"]), before)
+
+
+def _batch(content: dict[str, Any]) -> BatchRequest:
+    paths = {"model": Path(content["model"]), "out": Path(content["out"])}
+    images, maps = tuple(map(Path, content["images"])), tuple(content["maps"])
+    return BatchRequest(**(content | paths | {"images": images, "maps": maps}))
 
 
 def _array(folder: Path, entry: dict[str, Any] | None) -> np.ndarray | None:

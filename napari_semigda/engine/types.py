@@ -107,3 +107,38 @@ class Report:
     message: str = ""  # a sentence for the user
     model: Path | None = None  # where the model is, once there is one
     preview: Prediction | None = None  # the plane in view, as the model sees it now
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """Image files through a finished model into a folder."""
+
+    model: Path
+    images: tuple[Path, ...]  # files, no two of one stem
+    out: Path  # masks go here, as STEM.png, .tif or .nii.gz
+    overlays: bool = False  # also OUT/overlays: pictures of the masks on the images
+    measurements: bool = False  # also OUT/measurements.csv and OUT/totals.csv
+    maps: tuple[str, ...] = ()  # also OUT/STEM_NAME.tif; of "probabilities", "uncertainty"
+    keep_going: bool = True  # a file that fails is told and passed over; else all are looked at before any is written
+    resume: bool = True  # note finished files in OUT and pass over those an earlier run has noted
+    keep_masks: bool = False  # never replace a mask that no earlier run has noted, or that was corrected since
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """How far a batch has come."""
+
+    total: int  # files
+    done: int = 0  # files dealt with, whether now, by an earlier run, or in vain
+    before: int = 0  # of these, finished by an earlier run
+    failures: int = 0  # of these, in vain
+    failed: tuple[str, ...] = ()  # a sentence for each file that has failed since the last report
+    fraction: float = 0.0  # 0..1 of all files
+    elapsed: float = 0.0  # seconds
+    remaining: float | None = None  # seconds, None until it is known
+
+    @property
+    def written(self) -> int:
+        """Files whose masks were written by this run."""
+        return self.done - self.before - self.failures

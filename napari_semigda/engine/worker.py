@@ -3,10 +3,11 @@
 Started as ``python -m napari_semigda.engine.worker``. One JSON object a line:
 
 ==========  =========================================================================================
-to us       ``{"do": "train" | "predict", "request": "FOLDER/request.json"}``, ``{"do": "stop"}``,
+to us       ``{"do": "train" | "predict" | "batch", "request": "FOLDER/request.json"}``, ``{"do": "stop"}``,
             ``{"do": "look", "plane": 3}``, ``{"do": "quit"}``; the end of the input also ends the process
 from us     ``{"kind": "ready", "device": "CPU"}``, ``{"kind": "report", ...}``,
-            ``{"kind": "prediction", "plane": 3, ...}``, ``{"kind": "done", "model": ..., ...}``,
+            ``{"kind": "prediction", "plane": 3, ...}``, ``{"kind": "batch", "done": 7, ...}``,
+            ``{"kind": "done", "model": ..., ...}``,
             ``{"kind": "error", "message": sentence, "details": traceback}``
 ==========  =========================================================================================
 
@@ -25,14 +26,26 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from napari_semigda.engine import exchange
-from napari_semigda.engine.types import EngineError, Plane, Prediction, Report, TrainRequest
+from napari_semigda.engine.types import (
+    BatchReport,
+    BatchRequest,
+    EngineError,
+    Plane,
+    Prediction,
+    Report,
+    TrainRequest,
+)
 
 NICENESS = 19  # training takes what the viewer and other programs leave
+BATCH_S = 0.2  # between two words about a batch
+
+Batch = Callable[[BatchRequest, Any, Callable[[], bool]], Iterator[BatchReport]]
+"""Takes a request, a predictor and whether to stop."""
 
 
 class Engine(Protocol):
@@ -84,10 +97,13 @@ class Worker:
         What trains and predicts.
     write : callable
         Takes one line of text without its newline.
+    batch : callable, optional
+        Does what a `BatchRequest` asks for. Files are above the engine, so it is told from there.
     """
 
-    def __init__(self, engine: Engine, write: Callable[[str], Any]) -> None:
+    def __init__(self, engine: Engine, write: Callable[[str], Any], batch: Batch | None = None) -> None:
         self._engine = engine
+        self._run_batch = batch
         self._write = write
         self._writing = threading.Lock()
         self._jobs: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
@@ -112,7 +128,7 @@ class Worker:
             self._obey(action, command)
 
     def _obey(self, action: str, command: dict[str, Any]) -> None:
-        if action in ("train", "predict"):
+        if action in ("train", "predict", "batch"):
             self._stop.clear()  # a stop meant for the job before must not end this one
             self._view = None
             self._jobs.put(Path(command["request"]))
@@ -165,11 +181,32 @@ class Worker:
         answers = path.parent / f"round-{job.generation}"
         if isinstance(job.request, TrainRequest):
             self._train(job, answers)
+        elif isinstance(job.request, BatchRequest):
+            self._batch(job.request)
         else:
             predictor = self._engine.predictor(job.request.model, job.request.device)
             skipped = self._predict(predictor, job.request.planes, answers)
             stopped = self._stop.is_set()
             self._done(exchange.Outcome(job.request.model, stopped, skipped=skipped, classes=predictor.classes))
+
+    def _batch(self, request: BatchRequest) -> None:
+        """Run files through a model; a few words a second."""
+        if self._run_batch is None:
+            raise EngineError("This process does no batches: restart the viewer.")
+        predictor = self._engine.predictor(request.model, request.device)
+        report, failed, told, due = BatchReport(len(request.images)), [], 0, 0.0
+
+        def tell() -> None:
+            self.send(kind="batch", **asdict(replace(report, failed=tuple(failed[told:]))))
+
+        for report in self._run_batch(request, predictor, self._stop.is_set):
+            failed += report.failed
+            if time.monotonic() >= due:
+                tell()
+                told, due = len(failed), time.monotonic() + BATCH_S
+        tell()
+        stopped = report.done < report.total
+        self._done(exchange.Outcome(request.model, stopped, skipped=tuple(failed), classes=predictor.classes))
 
     def _train(self, job: exchange.Job, answers: Path) -> None:
         """Train, choose between the new model and the one in use, predict every plane with the better one."""
@@ -288,11 +325,11 @@ def _yield_to_the_viewer() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def run(engine: Engine) -> None:
-    """Serve `engine` on this process's pipes until they close."""
+def run(engine: Engine, batch: Batch | None = None) -> None:
+    """Serve `engine`, and batches where somebody knows how, on this process's pipes until they close."""
     _yield_to_the_viewer()
     lines, write = _own_pipes()
-    worker = Worker(engine, write)
+    worker = Worker(engine, write, batch)
 
     def obey_then_leave() -> None:
         try:

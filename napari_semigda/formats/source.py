@@ -54,9 +54,11 @@ class Source:
     path: Path
     planes: tuple[LazyImage, ...]
     spacing: tuple[float, float] | None = None
-    """Height and width of a pixel in millimetres, where the format knows them for sure."""
+    """Height and width of a pixel in `unit`, where the file tells them for sure."""
     header: Any = None
     """For the format's `write`: TIFF resolution tags, a NIfTI image without its pixels."""
+    unit: str = "mm"
+    """``"mm"``, or ``"um"`` for micrometres."""
 
 
 class Format(NamedTuple):

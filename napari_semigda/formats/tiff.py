@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -13,6 +13,11 @@ import numpy as np
 
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats.source import Format, LazyImage, Source, replacing
+
+_MICROMETRES = dict.fromkeys(
+    ("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "\\u00B5m", "micron", "microns"), 1.0
+)
+_MICROMETRES |= {"nm": 1e-3, "mm": 1e3, "cm": 1e4}
 
 
 @contextmanager
@@ -38,9 +43,31 @@ def _read(path: Path) -> Source:
         parts = [part for i, s in series for part in _parts(path, i, s)]
         page = tif.pages.first
         resolution = (page.resolution, page.resolutionunit) if "XResolution" in page.tags else None
+        spacing, unit = _spacing(tif)
     names = [path.name] if len(parts) == 1 else [f"{path.name}, page {i}" for i in range(1, len(parts) + 1)]
     planes = tuple(LazyImage(name, *part) for name, part in zip(names, parts, strict=True))
-    return Source(path, planes, header=resolution)
+    return Source(path, planes, spacing, resolution, unit)
+
+
+def _spacing(tif) -> tuple[tuple[float, float] | None, str]:
+    """Pixel size and its unit as ImageJ and OME tell it; plain resolution tags mostly speak of printing."""
+    import tifffile
+
+    with suppress(
+        AttributeError, IndexError, KeyError, TypeError, ValueError, SyntaxError
+    ):  # whatever it holds instead
+        if tif.is_ome:
+            image = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]
+            pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
+            sizes = [(pixels[f"PhysicalSize{x}"], pixels.get(f"PhysicalSize{x}Unit", "um")) for x in "YX"]
+        else:
+            unit = tif.imagej_metadata["unit"]
+            sizes = [(1 / per_pixel, unit) for per_pixel in reversed(tif.pages.first.resolution) if per_pixel]
+        target = "mm" if sizes[0][1] in ("mm", "cm") else "um"
+        height, width = (float(size) * _MICROMETRES[unit] / _MICROMETRES[target] for size, unit in sizes)
+        if 0 < height < math.inf and 0 < width < math.inf:
+            return (height, width), target
+    return None, "mm"
 
 
 def _parts(path: Path, number: int, series) -> list[tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]]:

@@ -4,8 +4,8 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QPushButton, QVBoxLayout, QWidget
 
+from napari_semigda.colours import class_colour
 from napari_semigda.engine.types import MAX_CLASSES
-from napari_semigda.widgets.colours import class_colour
 
 NUMBER = int(Qt.ItemDataRole.UserRole)
 SHOWN_ROWS = 4

@@ -22,9 +22,9 @@ class RunView(QWidget):
         self.bar = QProgressBar()
         self.bar.setRange(0, 1000)
         self.bar.setToolTip("How far the run has come, and the time it still needs.")
-        self.sentence = _label(SENTENCE_TIP)
-        self.numbers = _label("Steps of learning so far, and the time since Train was pressed.")
-        self.dice = _label("")
+        self.sentence = text_label(SENTENCE_TIP)
+        self.numbers = text_label("Steps of learning so far, and the time since Train was pressed.")
+        self.dice = text_label("")
         self.curve = Curve()
         self.show_details = QPushButton("Show details")
         self.show_details.setCheckable(True)
@@ -123,7 +123,8 @@ class RunView(QWidget):
         self.curve.setVisible(bool(self.curve.value()[0]))
 
 
-def _label(tooltip: str) -> QLabel:
+def text_label(tooltip: str) -> QLabel:
+    """A text that wraps, can be selected, and never makes the dock wider."""
     label = QLabel()
     label.setWordWrap(True)
     label.setToolTip(tooltip)

@@ -25,9 +25,9 @@ from psygnal import Signal
 
 from napari_semigda.engine import exchange
 from napari_semigda.engine.exchange import Job, Outcome
-from napari_semigda.engine.types import EngineError, Prediction, Report
+from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Prediction, Report
 
-COMMAND = (sys.executable, "-P", "-m", "napari_semigda.engine.worker")  # -P: nothing is imported from the user's folder
+COMMAND = (sys.executable, "-P", "-m", "napari_semigda.child")  # -P: nothing is imported from the user's folder
 PATIENCE = 3.0  # seconds a process gets to leave by itself
 
 
@@ -54,7 +54,7 @@ class Failure:
     details: str = ""
 
 
-Event = Ready | Copied | Report | Prediction | Outcome | Failure
+Event = Ready | Copied | Report | BatchReport | Prediction | Outcome | Failure
 
 
 class Runner:
@@ -68,7 +68,7 @@ class Runner:
 
     ready = Signal(str)  # the process is up; the device in words
     copied = Signal(int, int)
-    reported = Signal(object)  # Report
+    reported = Signal(object)  # Report, or BatchReport
     predicted = Signal(object)  # Prediction
     finished = Signal(int, object)  # generation, Outcome
     failed = Signal(object)  # Failure
@@ -164,7 +164,7 @@ class Runner:
                 self.ready.emit(device)
             case Copied(done, total):
                 self.copied.emit(done, total)
-            case Report():
+            case Report() | BatchReport():
                 self.reported.emit(event)
             case Prediction():
                 self.predicted.emit(event)
@@ -299,7 +299,7 @@ def _talk(child: _Child, job: Job | None, folder: Path | None, halt: threading.E
             return
         if not child.alive:
             break
-    kind = "predict" if isinstance(job.request, exchange.PredictRequest) else "train"
+    kind = {exchange.PredictRequest: "predict", BatchRequest: "batch"}.get(type(job.request), "train")
     with contextlib.suppress(EngineError):  # its last words follow
         child.say(do=kind, request=str(folder / "request.json"))
         if halt.is_set():  # pressed a moment ago, when it would have been taken for the job before
@@ -320,6 +320,9 @@ def _event(line: dict[str, Any], folder: Path | None) -> Iterator[Event]:
             yield report
             if report.preview is not None:
                 yield report.preview
+        case "batch":
+            known = {key: line[key] for key in BatchReport.__dataclass_fields__}
+            yield BatchReport(**known | {"failed": tuple(line["failed"])})
         case "prediction":
             yield exchange.prediction_from_json(line, folder)
         case "done":

@@ -1,10 +1,11 @@
 """What the docks say: numbers and states as words a biologist reads. No widget here."""
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from napari_semigda.engine.types import Report
+from napari_semigda.engine.types import BatchReport, Report
 
 
 class State(StrEnum):
@@ -130,3 +131,39 @@ def worse(now: float, before: float, number: int) -> str:
         f"This round is not better (Dice {now:.2f} after {before:.2f}): keeping round {number}. "
         "Check the masks painted last, or train longer."
     )
+
+
+def model(header: Mapping[str, Any]) -> str:
+    """What a model file finds, and how well."""
+    names = ", ".join(entry["name"] for entry in header["classes"] if entry["id"])
+    training = header.get("training", {})
+    if training.get("dice") is None:
+        return f"Finds {names}."
+    return f"Finds {names}. Held-out Dice {training['dice']:.2f} on {count(len(training['held_out']), 'image')}."
+
+
+def batch_progress(report: BatchReport) -> str:
+    """How far a batch is."""
+    before = f" ({report.before} finished earlier)" if report.before else ""
+    return f"{report.done} of {count(report.total, 'file')}{before}."
+
+
+def batch_end(report: BatchReport, folder: str, stopped: bool) -> str:
+    """The end of a batch."""
+    if stopped:
+        return f"Stopped after {report.done} of {count(report.total, 'file')}. Press Run to go on from there."
+    if report.before == report.total:
+        return f"All {count(report.total, 'file')} were finished earlier: nothing to do. Their masks are in {folder}."
+    earlier = f" {report.before} were finished earlier." if report.before else ""
+    return f"Done: masks of {count(report.written, 'file')} written into {folder}.{earlier}"
+
+
+def in_batch(message: str) -> str:
+    """What the child process says of its troubles, told by a dock that neither trains nor paints."""
+    for said, meant in (
+        ("training process", "working process"),
+        ("Your painted masks", "Finished files"),
+        ("press Train", "press Run"),
+    ):
+        message = message.replace(said, meant)
+    return message

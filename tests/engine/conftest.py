@@ -1,13 +1,10 @@
-"""A drawn data set and one tiny model trained on it, shared by the engine's tests."""
+"""A drawn data set, shared by the engine's tests and by the tiny model of all tests."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
-from napari_semigda.engine.types import Plane, Settings, TrainRequest
+from napari_semigda.engine.types import Plane
 
 
 def draw_discs(seed: int, size: tuple[int, int] = (64, 72)) -> tuple[np.ndarray, np.ndarray]:
@@ -29,15 +26,3 @@ def drawn_planes(labelled: int, unlabelled: int, first_seed: int = 0) -> tuple[P
         picture, mask = draw_discs(first_seed + i)
         planes.append(Plane(f"disc{i}", picture, mask if i < labelled else None))
     return tuple(planes)
-
-
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory) -> tuple[TrainRequest, list, Path]:
-    """Request, reports and model file of one short real training."""
-    from napari_semigda.engine.train import Trainer
-
-    out = tmp_path_factory.mktemp("model") / "discs.semigda"
-    request = TrainRequest(drawn_planes(3, 5), out, Settings(max_steps=40, crop=64), classes={1: "disc"})
-    trainer = Trainer()
-    trainer.look_at(1)
-    return request, list(trainer.fit(request)), out

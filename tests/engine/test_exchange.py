@@ -11,7 +11,7 @@ import pytest
 
 from napari_semigda.engine import exchange
 from napari_semigda.engine.exchange import Job, PredictRequest, Standing
-from napari_semigda.engine.types import EngineError, Plane, Prediction, Report, Settings, TrainRequest
+from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Prediction, Report, Settings, TrainRequest
 
 
 def planes(count=3, shape=(20, 30)):
@@ -53,6 +53,14 @@ def test_a_training_job_comes_back_as_it_was_sent(tmp_path):
         assert isinstance(other.image, np.memmap)
     assert [plane.mask is not None for plane in got.request.planes] == [False, True, False]
     np.testing.assert_array_equal(got.request.planes[1].mask, sent.request.planes[1].mask)
+
+
+def test_a_batch_comes_back_as_it_was_sent(tmp_path):
+    images = (tmp_path / "ä.png", tmp_path / "b.tif")
+    request = BatchRequest(tmp_path / "m.semigda", images, tmp_path / "out", True, maps=("uncertainty",), resume=False)
+    write(tmp_path, Job(request, 3))
+    got = exchange.read_job(tmp_path / "request.json")
+    assert got.request == request and got.generation == 3
 
 
 def test_a_prediction_job_comes_back_as_it_was_sent(tmp_path):

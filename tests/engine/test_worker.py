@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from napari_semigda.engine import exchange, worker
 from napari_semigda.engine.exchange import Job, PredictRequest, Standing
-from napari_semigda.engine.types import EngineError, Plane, Settings, TrainRequest
+from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Settings, TrainRequest
 from tests import fake_engine
 
 REAL = (sys.executable, "-m", "napari_semigda.engine.worker")
@@ -52,7 +53,7 @@ class Talk:
     def begin(self, what):
         for _ in exchange.write_job(self.folder, what):
             pass
-        kind = "predict" if isinstance(what.request, PredictRequest) else "train"
+        kind = {PredictRequest: "predict", BatchRequest: "batch"}.get(type(what.request), "train")
         self.say(do=kind, request=str(self.folder / "request.json"))
 
 
@@ -282,3 +283,46 @@ def test_unforeseen_errors_are_kept_to_one_line():
     said = worker.in_words(ValueError("first\nsecond"), "It could not be done")
     assert said.startswith("It could not be done (ValueError: first).")
     assert "second" not in said
+
+
+def batch(tmp_path, count, wish=""):
+    (tmp_path / "m.semigda").write_text(json.dumps({"wish": wish}))
+    images = tuple(tmp_path / f"{i:03d}.png" for i in range(count))
+    for i, path in enumerate(images):
+        Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20)).save(path)
+        if i % 10 == 3:
+            path.write_bytes(b"")
+    return Job(BatchRequest(tmp_path / "m.semigda", images, tmp_path / "out"), 1)
+
+
+def test_a_batch_says_each_failure_once_and_little_else(talk, tmp_path):
+    process = talk()
+    process.hear("ready")
+    process.begin(batch(tmp_path, 60))
+    *reports, done = process.hear_all()
+    assert {line["kind"] for line in reports} == {"batch"} and len(reports) < 50
+    sentences = [sentence for line in reports for sentence in line["failed"]]
+    assert len(sentences) == len(set(sentences)) == 6
+    assert (done["kind"], done["stopped"], done["skipped"]) == ("done", False, sentences)
+    assert (reports[-1]["done"], reports[-1]["failures"], reports[-1]["fraction"]) == (60, 6, 1)
+    assert len(list((tmp_path / "out").glob("*.png"))) == 54
+
+
+def test_stop_ends_a_batch_between_files(talk, tmp_path):
+    process = talk()
+    process.begin(batch(tmp_path, 60, "slow"))
+    process.hear("batch")
+    process.say(do="stop")
+    *reports, done = process.hear_all()
+    assert done["stopped"] and 0 < reports[-1]["done"] < 60
+    assert len(list((tmp_path / "out").glob("*.png"))) == reports[-1]["done"] - reports[-1]["failures"]
+
+
+def test_the_engine_alone_refuses_a_batch(tmp_path):
+    said = []
+    alone = worker.Worker(fake_engine.FakeEngine(), said.append)
+    list(exchange.write_job(tmp_path, batch(tmp_path, 1)))
+    alone.listen([json.dumps({"do": "batch", "request": str(tmp_path / "request.json")}).encode()])
+    alone.finish()
+    alone.serve()
+    assert json.loads(said[-1])["message"] == "This process does no batches: restart the viewer."

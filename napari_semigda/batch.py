@@ -1,0 +1,242 @@
+"""A model over image files into a folder: masks, and what else is asked for.
+
+::
+
+    OUT/STEM.png | .tif | .nii.gz       masks, as `formats` writes them
+    OUT/STEM_uncertainty.tif            and STEM_probabilities.tif: maps
+    OUT/overlays/STEM.png               pictures of masks on images; of a stack, overlays/STEM/001.png and so on
+    OUT/measurements.csv, totals.csv    every object; every class of every file
+    OUT/.semigda-batch/                 what is finished, when it shall be possible to go on later
+
+One file after the other, each whole or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_semigda.engine.check import check_folder, check_images
+from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Prediction
+from napari_semigda.formats import Source, float_pages, is_image, open_source, output_name, stem_of, write_masks
+from napari_semigda.formats.source import replacing
+from napari_semigda.images import planes_of, read_mask
+from napari_semigda.journal import FOLDER, Journal, digest
+from napari_semigda.measurements import OBJECT_COLUMNS, OBJECTS, TOTAL_COLUMNS, TOTALS, Row, measure, total, write_table
+from napari_semigda.overlays import overlay, png
+
+if TYPE_CHECKING:
+    from napari_semigda.engine.predict import Predictor
+
+OVERLAYS = "overlays"
+_LOST_DISK = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+class _Stopped(Exception):  # noqa: N818  nothing went wrong
+    """Somebody wants the batch to end; what is half done is dropped."""
+
+
+def check_batch(request: BatchRequest) -> None:
+    """Refuse a batch that would write over an image, twice into one file, or where nothing can be written.
+
+    Raises
+    ------
+    EngineError
+        One sentence.
+    """
+    check_folder(request.out)
+    inputs = {path.resolve() for path in request.images}
+    own = {(request.out / name).resolve() for name in (OBJECTS, TOTALS)}
+    targets: set[Path] = set(own)
+    for path in request.images:
+        if request.keep_going and not is_image(path):
+            continue  # told when its turn comes
+        names = [output_name(path), *(f"{stem_of(path)}_{kind}.tif" for kind in request.maps)]
+        if request.overlays:
+            names.append(f"{OVERLAYS}/{stem_of(path)}.png")
+        for name in names:
+            target = (request.out / name).resolve()
+            if target in inputs:
+                raise EngineError(f"The output of {path} would replace the image {target}: choose another folder.")
+            if target in targets:
+                raise EngineError(f"Two outputs would be called {target}: rename {path}.")
+            targets.add(target)
+
+
+def run_batch(
+    request: BatchRequest, predictor: Predictor, stop: Callable[[], bool] = lambda: False
+) -> Iterator[BatchReport]:
+    """Do what is asked for, and tell how far it is after every plane.
+
+    Parameters
+    ----------
+    request
+        The files and what is wanted of them.
+    predictor
+        The model of the request.
+    stop
+        Asked between planes; once it says yes, the file at hand is dropped and the tables are written of what is
+        finished. ``done`` of the last report is then less than ``total``.
+
+    Raises
+    ------
+    EngineError
+        When the request cannot be done at all, the disk is full or read-only, or, unless it shall keep going, when a
+        file fails. Files finished before that stay.
+    """
+    check_batch(request)
+    if not request.keep_going:
+        for path in request.images:
+            check_images(planes_of(open_source(path)))
+    with ExitStack() as cleanup:
+        kinds = {"masks", *request.maps} | {name for name in ("overlays", "measurements") if getattr(request, name)}
+        notes = request.out / FOLDER
+        if not request.resume:
+            notes = Path(cleanup.enter_context(TemporaryDirectory(prefix="napari-semigda-")))
+        batch = _Batch(request, predictor, stop, Journal(notes, request.out, request.model, frozenset(kinds)))
+        yield from batch.run()
+        if request.measurements:
+            batch.write_tables()
+
+
+@dataclass
+class _Batch:
+    """One run over the files."""
+
+    request: BatchRequest
+    predictor: Predictor
+    stop: Callable[[], bool]
+    journal: Journal
+    finished: list[Path] = field(default_factory=list)
+    before: int = 0
+    failures: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def run(self) -> Iterator[BatchReport]:
+        for path in self.request.images:
+            failed = ()
+            try:
+                if self.stop():
+                    break
+                if self.request.resume and self.journal.has(path):
+                    self.before += 1
+                else:
+                    for fraction in self._file(path):
+                        yield self._report(fraction)
+                self.finished.append(path)
+            except _Stopped:
+                break
+            except Exception as error:
+                failed = (self._sentence(path, error),)
+                self.failures += 1
+            yield self._report(failed=failed)
+        yield self._report()
+
+    def _sentence(self, path: Path, error: Exception) -> str:
+        """What is wrong with a file, where that is no reason to end; else the error goes on its way."""
+        cause = error.__cause__ if isinstance(error, EngineError) else error
+        disk_is_lost = isinstance(cause, OSError) and cause.errno in _LOST_DISK  # all others would fail as well
+        if disk_is_lost or not self.request.keep_going:
+            raise error
+        if isinstance(error, EngineError):
+            return str(error)
+        return f"{path.name} could not be finished ({type(error).__name__}: {error}): open it by itself to see why."
+
+    def _report(self, fraction: float = 0.0, failed: tuple[str, ...] = ()) -> BatchReport:
+        count, done = len(self.request.images), len(self.finished) + self.failures
+        elapsed = time.monotonic() - self.began
+        worked = done - self.before + fraction  # files of this run: the others took no time
+        left = count - done - fraction
+        return BatchReport(
+            total=count,
+            done=done,
+            before=self.before,
+            failures=self.failures,
+            failed=failed,
+            fraction=(done + fraction) / max(count, 1),
+            elapsed=elapsed,
+            remaining=elapsed / worked * left if worked else None,
+        )
+
+    def _file(self, path: Path) -> Iterator[float]:
+        """Predict the planes of a file, yield how far it is, then write everything, its note last."""
+        request, out = self.request, self.request.out
+        image_digest = digest(path) if path.is_file() else ""  # before it is read: changed meanwhile, it is not noted
+        source = open_source(path)
+        if request.keep_masks:
+            self._keep(out / output_name(path), path)
+        if request.keep_going:
+            check_images(planes_of(source))
+        masks: list[np.ndarray] = []
+        pictures: list[bytes] = []
+        rows: list[Row] = []
+        maps = [out / f"{stem_of(path)}_{kind}.tif" for kind in request.maps]
+        with ExitStack() as files:
+            add = [files.enter_context(float_pages(name)) for name in maps]
+            for index, plane in enumerate(planes_of(source)):
+                if self.stop():
+                    raise _Stopped
+                image = np.asarray(plane.image)  # read once, for everybody
+                wanted = "probabilities" in request.maps
+                found = self.predictor.predict(replace(plane, image=image), index, probabilities=wanted)
+                masks.append(found.mask)
+                for kind, write in zip(request.maps, add, strict=True):
+                    write(_map(found, kind))
+                if request.overlays:
+                    pictures.append(png(overlay(image, found.mask)))
+                if request.measurements:
+                    objects = measure(found.mask, image, self.predictor.classes, source.spacing, source.unit)
+                    rows += [{"plane": index + 1} | row for row in objects]
+                yield (index + 1) / (len(source.planes) + 1)
+            self.journal.announce(path, masks)
+            outputs = [write_masks(source, out, masks), *maps, *self._show(pictures, path)]
+        self.journal.add(path, image_digest, masks, outputs, self._tables(source, rows))
+
+    def _keep(self, mask: Path, image: Path) -> None:
+        """Refuse to replace the work of somebody's hands."""
+        if mask.exists() and not self.journal.made(image, read_mask(mask)):
+            raise EngineError(
+                f"The mask {mask} was not made by a batch, or has been corrected since, so it is kept: "
+                "choose another folder, or move it away to have it made again."
+            )
+
+    def _show(self, pictures: list[bytes], image: Path) -> list[Path]:
+        """Write the overlays of a file."""
+        folder = self.request.out / OVERLAYS
+        names = [folder / f"{stem_of(image)}.png"]
+        if len(pictures) > 1:
+            names = [folder / stem_of(image) / f"{number:03d}.png" for number in range(1, len(pictures) + 1)]
+        for picture, name in zip(pictures, names, strict=False):
+            with replacing(name) as temporary:
+                temporary.write_bytes(picture)
+        return names[: len(pictures)]
+
+    def _tables(self, source: Source, rows: list[Row]) -> dict[str, Any]:
+        if not self.request.measurements:
+            return {}
+        pixels = sum(plane.shape[0] * plane.shape[1] for plane in source.planes)
+        totals = total(rows, self.predictor.classes, pixels, len(source.planes), source.spacing, source.unit)
+        return {"objects": rows, "totals": totals}
+
+    def write_tables(self) -> None:
+        """The tables of all finished files, those of earlier runs included."""
+
+        def rows(kind: str) -> Iterator[Row]:
+            for path in self.finished:
+                for row in self.journal.note_of(path).get(kind, ()):
+                    yield {"file": path.name} | row
+
+        write_table(self.request.out / OBJECTS, OBJECT_COLUMNS, lambda: rows("objects"))
+        write_table(self.request.out / TOTALS, TOTAL_COLUMNS, lambda: rows("totals"))
+
+
+def _map(prediction: Prediction, kind: str) -> np.ndarray:
+    return prediction.probabilities if kind == "probabilities" else prediction.doubt

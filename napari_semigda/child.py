@@ -1,0 +1,12 @@
+"""The child process of the viewer: trains and predicts like the engine's worker, and runs batches of files.
+
+Started as ``python -m napari_semigda.child``; see `engine.worker` for what it hears and says.
+"""
+
+from __future__ import annotations
+
+from napari_semigda.batch import run_batch
+from napari_semigda.engine.worker import TorchEngine, run
+
+if __name__ == "__main__":
+    run(TorchEngine(), run_batch)

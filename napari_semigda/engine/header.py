@@ -1,0 +1,39 @@
+"""What a `.semigda` model file says of itself: JSON in its metadata, read without its weights and without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from napari_semigda.engine.types import EngineError
+
+SCHEMA = 1
+KEY = "semigda"
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON of a model file, without its weights.
+
+    Raises
+    ------
+    EngineError
+        When the file is missing, damaged, not a model of this program, or from a newer version.
+    """
+    if not Path(path).is_file():
+        raise EngineError(f"There is no model file {path}. Check the name, or train a model first.")
+    try:
+        with safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(KEY)
+        header = json.loads(text) if text is not None else None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise EngineError(f"{path} is damaged or not a SemiGDA model. Choose a .semigda file.") from error
+    if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
+        raise EngineError(f"{path} is not a SemiGDA model. Choose a .semigda file made by this program.")
+    if header["schema"] > SCHEMA:
+        raise EngineError(
+            f"{path} was made by a newer napari-semigda ({header.get('version', 'unknown')}). Update yours to use it."
+        )
+    return header
