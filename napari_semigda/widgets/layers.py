@@ -12,7 +12,8 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_semigda.engine.types import EngineError, Prediction
-from napari_semigda.project import ImageStack, Project
+from napari_semigda.project import Project
+from napari_semigda.stacks import ImageStack
 from napari_semigda.widgets.colours import class_colormap
 from napari_semigda.widgets.ours import PredictionLayers, masks_on, note, role, same
 

@@ -6,7 +6,7 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 
 from napari_semigda.engine.types import Prediction
-from napari_semigda.project import ImageStack
+from napari_semigda.stacks import ImageStack
 from napari_semigda.widgets.colours import class_colormap
 
 KEY = "semigda"

@@ -6,8 +6,9 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 
+from napari_semigda.class_colours import OKABE_ITO
 from napari_semigda.engine.types import EngineError, Prediction, Settings
-from napari_semigda.widgets.colours import OKABE_ITO, class_colormap, class_colour
+from napari_semigda.widgets.colours import class_colormap, class_colour
 from napari_semigda.widgets.layers import LayerBridge
 
 
