@@ -39,8 +39,8 @@ def is_project(folder: Path) -> bool:
 class ProjectStore:
     """A project that is open; made by `create` or `open`.
 
-    Methods that save return at once; a thread writes. What it cannot write is told to `on_problem`, in that thread,
-    and tried again.
+    Methods that save return at once; a thread writes. What it cannot write is told to `on_saving`, in that thread, and
+    tried again; once that goes well it is told an empty sentence. What is wrong with an image goes to `on_problem`.
 
     Attributes
     ----------
@@ -58,6 +58,7 @@ class ProjectStore:
         self.folder, self.home = folder, folder / FOLDER
         self.problems = list(problems)
         self.on_problem: Callable[[str], object] = lambda sentence: None
+        self.on_saving: Callable[[str], object] = lambda sentence: None
         self.read_only = lock is None
         self._lock, self._index = lock, index
         self._damaged: set[Path] = set()  # mask files that could not be read: kept when painted over
@@ -74,8 +75,8 @@ class ProjectStore:
                 f"{folder} holds no image that can be read: choose a folder with PNG, JPEG, TIFF or NIfTI."
             )
         self._entry_of = np.repeat(np.arange(len(self._entries)), [len(entry.planes) for entry in self._entries])
-        self.images = FileStack(planes, self._say)
-        self._writer = Writer(self._say)
+        self.images = FileStack(planes, lambda sentence: self.on_problem(sentence))  # noqa: PLW0108
+        self._writer = Writer(lambda problem: self.on_saving(problem))  # noqa: PLW0108 - it is set later
         if not self.read_only:
             self._writer.put_idle(scan.check(folder, self._entries, self._checked))
 
@@ -172,6 +173,12 @@ class ProjectStore:
     def flush(self) -> bool:
         """Wait until all is on disk; returns whether it is."""
         return self._writer.flush()
+
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        """Height and width of a pixel in millimetres, where all images have the same."""
+        known = {entry.spacing for entry in self._entries}
+        return known.pop() if len(known) == 1 else None
 
     # -- masks ------------------------------------------------------------------------------------------------------
 
@@ -312,9 +319,6 @@ class ProjectStore:
         self._index.rounds = [entry for _, entry in sorted((known | new).items())]
         self._index.in_use = None if in_use is None else in_use.number
         self._save_index()
-
-    def _say(self, sentence: str) -> None:
-        self.on_problem(sentence)
 
     def _save_index(self) -> None:
         if not self.read_only:

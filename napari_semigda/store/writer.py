@@ -18,7 +18,7 @@ class Writer:
     Parameters
     ----------
     say
-        Told a sentence, from the writing thread, when a write fails; once until one succeeds again.
+        Told a sentence, from the writing thread, when writes begin to fail, and an empty one when they go well again.
     """
 
     def __init__(self, say: Callable[[str], object]) -> None:
@@ -29,7 +29,7 @@ class Writer:
         self._busy = False
         self._ending = False
         self._not_before = 0.0  # a full disk is not asked again at once
-        self._failing = ""
+        self._failing = self._said = ""
         self._thread = threading.Thread(target=self._run, name="semigda-writer", daemon=True)
         self._thread.start()
 
@@ -115,8 +115,8 @@ class Writer:
             if problem:
                 self._waiting.setdefault(key, write)  # unless there is a newer one
                 self._not_before = monotonic() + RETRY_S
-            again = bool(self._failing) and bool(problem)
             self._failing = problem
             self._changed.notify_all()
-        if problem and not again:
+        if bool(problem) != bool(self._said):
+            self._said = problem
             self._say(problem)
