@@ -33,6 +33,10 @@ MAX_BYTES = 64 * 2**20
 NAME = "project.json"
 
 
+class NewerError(EngineError):
+    """The project is of a version to come, and nothing of it may be touched."""
+
+
 @dataclass
 class Entry:
     """One image file."""
@@ -128,7 +132,7 @@ def _read(path: Path) -> Index:
     content = json.loads(path.read_bytes().decode("utf-8"))
     schema = _of(content, "schema", int)
     if schema > SCHEMA:
-        raise EngineError(f"{path} was written by a newer version of napari-semigda: update napari-semigda to open it.")
+        raise NewerError(f"{path} was written by a newer version of napari-semigda: update napari-semigda to open it.")
     images = [_entry(item) for item in _of(content, "images", list)]
     if len({entry.file for entry in images}) < len(images):
         raise ValueError("an image is named twice")

@@ -14,7 +14,7 @@ from napari_semigda.images import read_mask
 from napari_semigda.project import Round
 from napari_semigda.store import scan
 from napari_semigda.store.files import PREVIOUS, Lock, refusal, replace_file, retire, set_aside, sweep, write_json
-from napari_semigda.store.index import NAME, Entry, Index, RoundEntry, read_index
+from napari_semigda.store.index import NAME, Entry, Index, NewerError, RoundEntry, read_index
 from napari_semigda.store.stack import FileStack
 from napari_semigda.store.writer import Writer
 
@@ -64,7 +64,7 @@ class ProjectStore:
         self._damaged: set[Path] = set()  # mask files that could not be read: kept when painted over
         self._entries, absent, said = scan.refresh(folder, index.images)
         self.problems += said
-        index.images = [*self._entries, *absent]
+        before, index.images = index.images, [*self._entries, *absent]
         planes = []
         self._first: list[int] = []  # plane number of the first plane of each entry
         for entry in self._entries:
@@ -77,6 +77,8 @@ class ProjectStore:
         self._entry_of = np.repeat(np.arange(len(self._entries)), [len(entry.planes) for entry in self._entries])
         self.images = FileStack(planes, lambda sentence: self.on_problem(sentence))  # noqa: PLW0108
         self._writer = Writer(lambda problem: self.on_saving(problem))  # noqa: PLW0108 - it is set later
+        if index.images != before:
+            self._save_index()
         if not self.read_only:
             self._writer.put_idle(scan.check(folder, self._entries, self._checked))
 
@@ -97,6 +99,8 @@ class ProjectStore:
         if is_project(folder):
             try:
                 read_index(folder / FOLDER)
+            except NewerError:
+                raise
             except EngineError:
                 set_aside(folder / FOLDER / NAME, "damaged")
                 set_aside(folder / FOLDER / (NAME + PREVIOUS), "damaged")
@@ -149,12 +153,10 @@ class ProjectStore:
                 for each in (folder / FOLDER, folder / FOLDER / "masks", folder / FOLDER / "rounds"):
                     sweep(each)
             store = cls(folder, index, lock, problems)
-            if not (folder / FOLDER / NAME).exists() and lock is not None:
-                store._save_index()
-                if not store.flush():
-                    problem = store._writer.failing
-                    store._writer.close(1)
-                    raise EngineError(problem)
+            if lock is not None and not (folder / FOLDER / NAME).exists() and not store.flush():
+                problem = store._writer.failing
+                store._writer.close(1)
+                raise EngineError(problem)
         except BaseException:
             if lock is not None:
                 lock.release()
