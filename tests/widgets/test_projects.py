@@ -13,6 +13,7 @@ from PIL import Image
 from qtpy.QtCore import Qt
 
 from napari_semigda.store import ProjectStore
+from napari_semigda.widgets import commands
 from napari_semigda.widgets.project_row import NO_PROJECT
 from napari_semigda.widgets.words import State
 
@@ -229,3 +230,24 @@ def test_the_menu_lists_projects_opened_lately(viewer, make_dock, folder):
     assert dock.project_row.value() == folder
     dock.project_row.menu.aboutToShow.emit()
     assert "Close project" in {action.text() for action in dock.project_row.menu.actions()}
+
+
+def test_a_project_json_that_is_dropped_opens_the_dock_with_it(viewer, folder, tmp_path, monkeypatch):
+    import napari
+    from app_model import Application
+    from napari._app_model import get_app_model
+
+    app = get_app_model()  # the viewer fixture makes one of another name
+    monkeypatch.setattr(Application, "get_app", lambda name: app if name == "napari" else None)
+    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
+    ProjectStore.create(folder).close()
+    path = folder / "semigda" / "project.json"
+    assert commands.project_reader(str(tmp_path / "project.json")) is None
+    viewer.open(str(path), plugin="napari-semigda")
+    dock = commands.train_dock()
+    assert dock.project_row.value() == folder
+    assert commands.train_dock() is dock
+    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(tmp_path))
+    commands.new_project()  # a folder without images: said, and nothing else happens
+    assert dock.project_row.value() == folder
+    dock.close_session()
