@@ -17,3 +17,8 @@ def class_colour(number: int) -> tuple[int, int, int]:
     mix = SHADES[shade]
     pure = bytes.fromhex(OKABE_ITO[hue][1:])
     return tuple(round(value + mix * (255 - value if mix > 0 else value)) for value in pure)
+
+
+def class_hex(number: int) -> str:
+    """The same as ``"#rrggbb"``."""
+    return "#{:02x}{:02x}{:02x}".format(*class_colour(number))

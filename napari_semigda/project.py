@@ -8,6 +8,9 @@ From a brush stroke to a predicted layer:
 4. Reports of the training process come back with that number; those of an older one are dropped.
 5. `Project.finish` remembers the round and which model is in use.
 
+A project that is kept on disk hands every change to a `Keeper` (`napari_semigda.store`), which saves it in
+its own time.
+
 No Qt, no napari: a project can be driven by a script or a test as well as by a dock.
 """
 
@@ -15,103 +18,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from psygnal import Signal
 
 from napari_semigda.engine.check import check_layout, check_mask
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
-from napari_semigda.engine.types import EngineError, Plane, Report, Settings, TrainRequest
-
-
-class LazyPlane:
-    """One plane of a stack that is not in memory; computed when somebody asks for its pixels.
-
-    Parameters
-    ----------
-    stack : array-like
-        Dask, zarr or anything that slices like them.
-    position : tuple of int
-        Index of the plane on the leading axes.
-    key : str
-        Names the content, so that a copy of it can be recognised without computing it.
-    """
-
-    def __init__(self, stack: Any, position: tuple[int, ...], key: str) -> None:
-        self._stack, self._position, self.key = stack, position, key
-        self.shape: tuple[int, ...] = tuple(stack.shape[len(position) :])
-        self.dtype = np.dtype(stack.dtype)
-        self.ndim = len(self.shape)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self._stack[self._position], dtype=dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class ImageStack:
-    """Images of one layer: its last two axes (and colours) are the image, every leading index is another image.
-
-    Parameters
-    ----------
-    name : str
-        What the user calls the layer. It stays for the session, so that renaming the layer cannot make a
-        held-out image look like a new one.
-    data : array-like
-        (..., H, W), or (..., H, W, 3 or 4) when `rgb`.
-    rgb : bool
-        Whether the last axis is colours.
-    """
-
-    name: str
-    data: Any
-    rgb: bool = False
-    token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-
-    def __post_init__(self) -> None:
-        if len(self.data.shape) < 2 + self.rgb:
-            raise EngineError(f"The layer {self.name} is not an image: choose one with height and width.")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the masks: that of the images without colours."""
-        return tuple(self.data.shape[:-1] if self.rgb else self.data.shape)
-
-    @property
-    def leading(self) -> tuple[int, ...]:
-        """Lengths of the axes that tell images apart; empty for a single image."""
-        return self.shape[:-2]
-
-    def __len__(self) -> int:
-        return int(np.prod(self.leading, dtype=int))
-
-    def position(self, index: int) -> tuple[int, ...]:
-        """Where plane number `index` is on the leading axes."""
-        return tuple(int(place) for place in np.unravel_index(index, self.leading)) if self.leading else ()
-
-    def index(self, position: Iterable[float]) -> int:
-        """Number of the plane at `position`; a position outside the stack gives the nearest plane."""
-        place = [int(np.clip(round(at), 0, n - 1)) for at, n in zip(position, self.leading, strict=True)]
-        return int(np.ravel_multi_index(place, self.leading)) if place else 0
-
-    def plane_name(self, index: int) -> str:
-        """What a message calls plane `index`: the layer's name and the numbers beside the viewer's sliders."""
-        if not self.leading:
-            return self.name
-        return f"{self.name}, slice {', '.join(str(place) for place in self.position(index))}"
-
-    def plane(self, index: int, mask: np.ndarray | None = None) -> Plane:
-        """One image and its mask for the engine; nothing is computed."""
-        position = self.position(index)
-        if isinstance(self.data, np.ndarray):
-            image = self.data[position]
-        else:
-            image = LazyPlane(self.data, position, f"{self.token}-{index}")
-        return Plane(self.plane_name(index), image, mask, group=self.name if self.leading else "")
+from napari_semigda.engine.types import EngineError, Report, Settings, TrainRequest
+from napari_semigda.stacks import ImageStack
 
 
 @dataclass(frozen=True)
@@ -123,6 +42,35 @@ class Round:
     seconds: float
     stopped: bool
     settings: Settings
+    dice_by_class: Mapping[int, float] = field(default_factory=dict)
+    date: str = ""
+
+
+class Keeper(Protocol):
+    """Where a project is kept."""
+
+    classes: dict[int, str]
+
+    def read_masks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Number and mask of every painted plane."""
+
+    def save_masks(self, planes: Iterable[int], masks: Mapping[int, np.ndarray]) -> None:
+        """Save what changed on `planes`, soon."""
+
+    def save_classes(self, classes: Mapping[int, str]) -> None:
+        """Save names, soon."""
+
+    def rounds(self) -> tuple[list[Round], Standing | None]:
+        """Rounds so far and the one in use."""
+
+    def save_rounds(self, rounds: Iterable[Round], in_use: Standing | None) -> None:
+        """Save rounds, soon."""
+
+    def new_model(self) -> Path:
+        """Where the model of the next round goes."""
+
+    def close(self) -> bool:
+        """Save what is left."""
 
 
 class Project:
@@ -135,14 +83,17 @@ class Project:
     folder : Path, optional
         Where the exchange with the training process and the models live. A folder of its own in the system's
         temporary place by default; it is removed by `close`.
+    keeper : Keeper, optional
+        Where classes, masks and rounds come from and are kept. Without one they last as long as the session.
     """
 
     masks_changed = Signal()
     classes_changed = Signal()
     rounds_changed = Signal()
 
-    def __init__(self, stack: ImageStack, folder: Path | None = None) -> None:
+    def __init__(self, stack: ImageStack, folder: Path | None = None, keeper: Keeper | None = None) -> None:
         self.stack = stack
+        self.keeper = keeper
         self._temporary = folder is None
         self.folder = Path(tempfile.mkdtemp(prefix="napari-semigda-")) if folder is None else folder
         self.generation = 0
@@ -151,6 +102,10 @@ class Project:
         self._classes: dict[int, str] = {1: "class 1"}
         self._masks: dict[int, np.ndarray] = {}
         self._running: dict[int, Job] = {}
+        if keeper is not None:
+            self._classes = keeper.classes
+            self.rounds, self.in_use = keeper.rounds()
+            self._masks = dict(keeper.read_masks())
 
     # -- classes ------------------------------------------------------------------------------------------------
 
@@ -163,6 +118,8 @@ class Project:
         """Replace all class names."""
         if names != self._classes:
             self._classes = dict(sorted(names.items()))
+            if self.keeper is not None:
+                self.keeper.save_classes(self._classes)
             self.classes_changed.emit()
 
     # -- masks --------------------------------------------------------------------------------------------------
@@ -187,21 +144,29 @@ class Project:
         bool
             Whether anything had changed; `masks_changed` is emitted then.
         """
-        changed = False
+        changed = []
         for index in range(len(self.stack)) if planes is None else planes:
-            mask = np.asarray(masks[self.stack.position(index)])
+            height, width = self.stack.size(index)
+            mask = np.asarray(masks[self.stack.position(index)])[:height, :width]
             if not mask.any():
-                changed |= self._masks.pop(index, None) is not None
+                if self._masks.pop(index, None) is not None:
+                    changed.append(index)
             elif not np.array_equal(mask, self._masks.get(index)):
                 self._masks[index] = mask.copy()
-                changed = True
+                changed.append(index)
         if changed:
+            if self.keeper is not None:
+                self.keeper.save_masks(changed, self._masks)
             self.masks_changed.emit()
-        return changed
+        return bool(changed)
+
+    def masks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Number and mask, (H, W) in the image's own size, of every painted plane."""
+        yield from self._masks.items()
 
     def forget_masks(self) -> None:
-        """Start over with no paint, as when another masks layer is chosen."""
-        if self._masks:
+        """Start over with no paint, as when another masks layer is chosen. What is kept on disk stays."""
+        if self._masks and self.keeper is None:
             self._masks = {}
             self.masks_changed.emit()
 
@@ -244,13 +209,18 @@ class Project:
         going_on = self.in_use if self.in_use is not None and same and not afresh else None
         request = TrainRequest(
             planes=planes,
-            out=self.folder / "models" / f"round-{self.generation + 1}.semigda",
+            out=self._new_model(),
             settings=settings,
             init=None if going_on is None else going_on.model,
             classes=self.classes,
         )
         request.out.parent.mkdir(parents=True, exist_ok=True)
         return self._job(request, view, self.in_use)
+
+    def _new_model(self) -> Path:
+        if self.keeper is not None:
+            return self.keeper.new_model()
+        return self.folder / "models" / f"round-{self.generation + 1}.semigda"
 
     def prediction_job(self, model: Path, view: int = 0, device: str = "auto") -> Job:
         """Freeze the images into a job that predicts them all with a finished model."""
@@ -284,19 +254,28 @@ class Project:
         self._running = {number: other for number, other in self._running.items() if number > generation}
         if job is None or outcome.model is None or not isinstance(job.request, TrainRequest):
             return None
-        standing = Standing(job.request.out, last.dice, last.held_out, len(self.rounds) + 1)
+        # Kept rounds are named after their files: one whose file is lost must not share its number with another.
+        number = len(self.rounds) + 1 if self.keeper is None else int(job.request.out.stem.rpartition("-")[2])
+        standing = Standing(job.request.out, last.dice, last.held_out, number)
         labelled = sum(plane.mask is not None for plane in job.request.planes)
-        done = Round(standing, labelled, last.elapsed, outcome.stopped, job.request.settings)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        figures = dict(last.dice_by_class)
+        done = Round(standing, labelled, last.elapsed, outcome.stopped, job.request.settings, figures, now)
         self.rounds.append(done)
         if not outcome.kept:
             self.in_use = standing
-        self.rounds_changed.emit()
+        self._rounds_changed()
         return done
+
+    def _rounds_changed(self) -> None:
+        if self.keeper is not None:
+            self.keeper.save_rounds(self.rounds, self.in_use)
+        self.rounds_changed.emit()
 
     def use(self, standing: Standing) -> None:
         """Go on from the model of another round, whatever its Dice."""
         self.in_use = standing
-        self.rounds_changed.emit()
+        self._rounds_changed()
 
     def save_model(self, path: Path) -> Path:
         """Copy the model in use to `path`, whole or not at all; the suffix becomes ``.semigda``.
@@ -319,6 +298,8 @@ class Project:
         return path
 
     def close(self) -> None:
-        """Remove the folder if it is ours; the project must not be used afterwards."""
+        """Save what is left and remove the folder if it is ours; the project must not be used afterwards."""
+        if self.keeper is not None:
+            self.keeper.close()
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)

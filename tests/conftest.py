@@ -18,6 +18,7 @@ for _name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
 _settings = tempfile.mkdtemp(prefix="semigda-tests-")
 atexit.register(shutil.rmtree, _settings, ignore_errors=True)
 os.environ["NAPARI_CONFIG"] = str(Path(_settings) / "settings.yaml")
+os.environ["XDG_CONFIG_HOME"] = _settings  # where the dock remembers projects opened lately
 
 import pytest  # noqa: E402
 

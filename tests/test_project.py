@@ -5,7 +5,8 @@ import pytest
 
 from napari_semigda.engine.exchange import Outcome
 from napari_semigda.engine.types import EngineError, Report, Settings
-from napari_semigda.project import ImageStack, LazyPlane, Project
+from napari_semigda.project import Project
+from napari_semigda.stacks import ImageStack, LazyPlane
 
 
 @pytest.fixture

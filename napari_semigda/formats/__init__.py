@@ -25,7 +25,17 @@ from napari_semigda.formats.picture import PICTURE
 from napari_semigda.formats.source import Format, LazyImage, Source, replacing, said_plainly
 from napari_semigda.formats.tiff import TIFF, float_pages
 
-__all__ = ["LazyImage", "Source", "float_pages", "is_image", "open_source", "output_name", "stem_of", "write_masks"]
+__all__ = [
+    "LazyImage",
+    "Source",
+    "float_pages",
+    "is_image",
+    "open_source",
+    "output_name",
+    "stem_of",
+    "write_masks",
+    "write_masks_to",
+]
 
 _FORMATS = {
     ".png": PICTURE,
@@ -48,9 +58,9 @@ def stem_of(path: Path) -> str:
     return path.name[: len(path.name) - len(_suffix_of(path))]
 
 
-def output_name(path: Path) -> str:
-    """Name of the file that the masks of an image file go to."""
-    return stem_of(path) + _format_of(path).output
+def output_name(path: Path, *, tiff: bool = False) -> str:
+    """Name of the file that the masks of an image file go to; with `tiff`, pictures get TIFF instead of PNG."""
+    return stem_of(path) + _output_of(path, tiff).output
 
 
 def open_source(path: Path) -> Source:
@@ -92,13 +102,23 @@ def write_masks(source: Source, folder: Path, masks: Sequence[np.ndarray]) -> Pa
     EngineError
         When a mask does not fit its plane, or the file cannot be written.
     """
+    path = Path(folder) / output_name(source.path)
+    with replacing(path) as temporary:
+        write_masks_to(temporary, source, masks)
+    return path
+
+
+def write_masks_to(path: Path, source: Source, masks: Sequence[np.ndarray], *, tiff: bool = False) -> None:
+    """As `write_masks`, straight into a file of one's own choice; with `tiff`, pictures get TIFF instead of PNG."""
     for plane, mask in zip(source.planes, masks, strict=True):
         if mask.shape != plane.shape[:2] or mask.dtype != np.uint8:
             raise EngineError(f"The mask of {plane.name} is {mask.dtype} {mask.shape}, not uint8 {plane.shape[:2]}.")
-    path = Path(folder) / output_name(source.path)
-    with replacing(path) as temporary:
-        _format_of(source.path).write(temporary, source, masks)
-    return path
+    _output_of(source.path, tiff).write(path, source, masks)
+
+
+def _output_of(path: Path, tiff: bool) -> Format:
+    output = _format_of(path)
+    return TIFF if tiff and output is PICTURE else output
 
 
 def _suffix_of(path: Path) -> str:

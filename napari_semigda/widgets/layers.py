@@ -4,6 +4,8 @@ The user's own layers are read, never written, with one exception: `LayerBridge.
 masks through napari's own history, as one step that Ctrl+Z takes back.
 """
 
+from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,14 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_semigda.engine.types import EngineError, Prediction
-from napari_semigda.project import ImageStack, Project
+from napari_semigda.project import Project
+from napari_semigda.stacks import ImageStack
+from napari_semigda.widgets import opened
 from napari_semigda.widgets.colours import class_colormap
 from napari_semigda.widgets.ours import PredictionLayers, masks_on, note, role, same
 
 SETTLE_MS = 150  # a stroke, its undo and the redraw after it come as several events
+LONGEST_S = 1.0  # strokes that follow each other closely are read all the same after this time
 
 
 class LayerBridge:
@@ -45,6 +50,7 @@ class LayerBridge:
         self._all_touched = False
         self._known_data: Any = None
         self._plane = 0
+        self._unread_since: float | None = None  # when something was painted that has not been read
         self._settle = QTimer()
         self._settle.setSingleShot(True)
         self._settle.setInterval(SETTLE_MS)
@@ -56,8 +62,8 @@ class LayerBridge:
             layer.events.name.connect(self._on_layers)
 
     def close(self) -> None:
-        """Let go of the viewer and remove temporary folders."""
-        self._settle.stop()
+        """Let go of the viewer, save what is kept and remove temporary folders."""
+        self._finish_reading()
         events = self.viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.disconnect(self._on_layers)
@@ -89,6 +95,7 @@ class LayerBridge:
         """
         if same(layer, self.image):
             return
+        self._finish_reading()
         left, self.image, self.project = self.project, None, None
         self._follow_masks(None)
         if left is not None:
@@ -113,6 +120,13 @@ class LayerBridge:
         self._projects[str(layer.unique_id)] = project
         return project
 
+    def open_project(self, project: Project, image: Image) -> None:
+        """Work on a project that is kept on disk, shown by the layer `image` that is not in the viewer yet."""
+        self._projects[str(image.unique_id)] = project
+        self.viewer.add_layer(image)
+        self.choose_image(image)
+        self.new_masks()
+
     def fitting_masks(self) -> Labels | None:
         """The masks layer that most likely belongs to the images: of the right shape, ours or topmost first."""
         if self.image is None:
@@ -125,6 +139,8 @@ class LayerBridge:
         """Why `masks` cannot be the masks of the chosen images, in a sentence; empty when they can."""
         if self.project is None or self.image is None:
             return "Choose the images first."
+        if self.project.keeper is not None and note(masks).get("image") != str(self.image.unique_id):
+            return f"The layer {masks.name} is not that of the open project: press New masks to get that one back."
         if masks.multiscale:
             return f"The layer {masks.name} is multiscale, which cannot be painted: press New masks."
         if tuple(masks.data.shape) != self.project.stack.shape:
@@ -157,7 +173,13 @@ class LayerBridge:
         if problem:
             raise EngineError(problem)
 
+    def _finish_reading(self) -> None:
+        """Read what has been painted a moment ago."""
+        if self._unread_since is not None:
+            self.read_masks()
+
     def _follow_masks(self, layer: Labels | None) -> None:
+        self._finish_reading()
         if self.masks is not None:
             self.masks.events.paint.disconnect(self._on_masks)
             self.masks.events.set_data.disconnect(self._on_masks)
@@ -181,8 +203,11 @@ class LayerBridge:
         if self.project is None or self.image is None:
             raise EngineError("Open images first: drag files or a folder onto the viewer.")
         height, width = self.project.stack.shape[-2:]
-        layer = masks_on(self.image, self.project.stack.shape)
-        self.viewer.add_layer(layer)
+        kept = self.project.keeper is not None
+        layer = (self.masks or self.fitting_masks()) if kept else None  # a project on disk has one masks layer
+        if layer is None:
+            layer = masks_on(self.image, self.project.stack.shape, opened.masks_of(self.project) if kept else None)
+            self.viewer.add_layer(layer)
         layer.brush_size = max(2, round(min(height, width) / 25))
         self.choose_masks(layer)
         self.pick_class(1)
@@ -199,7 +224,9 @@ class LayerBridge:
 
     def read_masks(self) -> None:
         """Tell the project what is painted; called by itself a moment after each stroke."""
-        self._settle.stop()
+        self._unread_since = None
+        with suppress(RuntimeError):  # when the application ends, Qt deletes its timers first
+            self._settle.stop()
         if self.project is None or self.masks is None:
             return
         everywhere = self._all_touched or self.masks.data is not self._known_data
@@ -240,7 +267,7 @@ class LayerBridge:
 
     def show_prediction(self, prediction: Prediction) -> None:
         """Write one plane of the prediction layer in place; the layer is made when it is not there."""
-        if self.project is None or prediction.mask.shape != self.project.stack.shape[-2:]:
+        if self.project is None or prediction.mask.shape != self.project.stack.size(prediction.index):
             return
         first = self.ours("predicted") is None
         in_view = prediction.index == self.plane_in_view()
@@ -306,6 +333,9 @@ class LayerBridge:
             self.choose_masks(None)
         if self.image is not None and self.image not in self.viewer.layers:
             self.choose_image(None)
+        there = {str(layer.unique_id) for layer in self.viewer.layers}
+        for gone in [x for x, project in self._projects.items() if project.keeper is not None and x not in there]:
+            self._projects.pop(gone).close()
         self.layers_changed.emit()
 
     def _on_masks(self, event: Any = None) -> None:
@@ -313,7 +343,10 @@ class LayerBridge:
         flat = self.masks.n_edit_dimensions == 2 and self._shows_planes()
         self._touched.add(self.plane_in_view())
         self._all_touched |= not flat
-        self._settle.start()
+        now = monotonic()
+        if self._unread_since is None or now - self._unread_since < LONGEST_S:
+            self._settle.start()
+        self._unread_since = self._unread_since or now
 
     def _shows_planes(self) -> bool:
         """Whether the viewer shows the last two axes, so that painting stays on one image."""

@@ -6,7 +6,7 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 
 from napari_semigda.engine.types import Prediction
-from napari_semigda.project import ImageStack
+from napari_semigda.stacks import ImageStack
 from napari_semigda.widgets.colours import class_colormap
 
 KEY = "semigda"
@@ -46,9 +46,16 @@ def layer_on(image: Image, kind: type[Layer], data: np.ndarray, use: str, **opti
     )
 
 
-def masks_on(image: Image, shape: tuple[int, ...], **options: Any) -> Labels:
-    """Empty masks for `image` in the class colours."""
-    return layer_on(image, Labels, np.zeros(shape, np.uint8), "masks", colormap=class_colormap(), **options)
+def masks_on(image: Image, shape: tuple[int, ...], data: np.ndarray | None = None, **options: Any) -> Labels:
+    """Masks for `image` in the class colours, empty unless `data` is given."""
+    data = np.zeros(shape, np.uint8) if data is None else data
+    return layer_on(image, Labels, data, "masks", colormap=class_colormap(), **options)
+
+
+def write_plane(layer: Any, stack: ImageStack, index: int, values: np.ndarray) -> None:
+    """Write plane `index` in place; an image smaller than the plane lies in its upper left corner."""
+    height, width = values.shape
+    layer.data[stack.position(index)][:height, :width] = values
 
 
 class PredictionLayers:
@@ -95,9 +102,8 @@ class PredictionLayers:
             look = {"colormap": "magma", "blending": "additive", "contrast_limits": (0, 255), "visible": False}
             layer = layer_on(image, Image, np.zeros(stack.shape, np.uint8), "doubt", **look)
             doubt = self._add(layer, image, above)
-        position = stack.position(prediction.index)
-        masks.data[position] = prediction.mask
-        doubt.data[position] = np.round(prediction.doubt * 255)
+        write_plane(masks, stack, prediction.index, prediction.mask)
+        write_plane(doubt, stack, prediction.index, np.round(prediction.doubt * 255))
         if in_view:
             masks.refresh(extent=False)
             doubt.refresh(extent=False)

@@ -14,7 +14,7 @@ from napari_semigda.widgets import words
 from napari_semigda.widgets.choices import LayerChoice
 from napari_semigda.widgets.dock import Dock, button, row
 from napari_semigda.widgets.layers import LayerBridge
-from napari_semigda.widgets.ours import KEY, masks_on
+from napari_semigda.widgets.ours import KEY, masks_on, write_plane
 from napari_semigda.widgets.progress import RunView
 from napari_semigda.widgets.runner import Failure, Runner
 
@@ -153,7 +153,7 @@ class PredictDock(Dock):
             self.result = masks_on(self._image, self._project.stack.shape, name=name)
             self.bridge.viewer.add_layer(self.result)
             self.result.editable = False  # until the last image is there
-        self.result.data[self._project.stack.position(prediction.index)] = prediction.mask
+        write_plane(self.result, self._project.stack, prediction.index, prediction.mask)
         if prediction.index == self.bridge.plane_in_view():
             self.result.refresh(extent=False)
 

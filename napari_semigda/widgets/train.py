@@ -14,6 +14,7 @@ from napari_semigda.engine.types import EngineError, Prediction, Report, Setting
 from napari_semigda.project import Project
 from napari_semigda.widgets import keys, words
 from napari_semigda.widgets.layers import LayerBridge
+from napari_semigda.widgets.projects import Projects
 from napari_semigda.widgets.runner import Failure, Runner
 from napari_semigda.widgets.train_view import TrainView
 from napari_semigda.widgets.words import State
@@ -52,6 +53,7 @@ class TrainDock(TrainView):
         self._running: Project | None = None  # whose images the run at hand is about
         self._last = Report("starting")
         self._again = False  # Train was pressed while the images were being marked
+        self.projects = Projects(self.bridge, self.project_row, lambda: self._state in words.RUNNING)
         actions = {
             keys.TRAIN: self.train,
             keys.STOP: self.stop,

@@ -9,6 +9,7 @@ from napari_semigda.widgets.choices import Advanced, LayerChoice, TimeChoice
 from napari_semigda.widgets.classes import ClassPicker
 from napari_semigda.widgets.dock import Dock, button, line, row
 from napari_semigda.widgets.progress import RunView
+from napari_semigda.widgets.project_row import ProjectRow
 from napari_semigda.widgets.words import State
 
 
@@ -20,6 +21,7 @@ class TrainView(Dock):
         self.setWindowTitle("SemiGDA: Train")
         self._make_widgets()
         layout = QVBoxLayout()
+        layout.addWidget(self.project_row)
         layout.addLayout(self._layers_form())
         layout.addWidget(QLabel("Classes"))
         layout.addWidget(self.classes)
@@ -38,6 +40,7 @@ class TrainView(Dock):
         self._set_tab_order()
 
     def _make_widgets(self) -> None:
+        self.project_row = ProjectRow()
         self.images = LayerChoice(
             name="Images", tooltip="The images to learn from: a picture, or a stack whose slices are separate images."
         )
@@ -91,8 +94,23 @@ class TrainView(Dock):
         return form
 
     def _set_tab_order(self) -> None:
-        order = [self.images, self.masks, self.new_masks_button, self.classes, self.time, self.train_button]
-        order += [self.stop_button, self.accept_button, self.toggle_button, self.doubt_box, self.advanced]
+        order = [
+            self.project_row.button,
+            self.images,
+            self.masks,
+            self.new_masks_button,
+            self.classes,
+            self.time,
+            self.train_button,
+        ]
+        order += [
+            self.train_button,
+            self.stop_button,
+            self.accept_button,
+            self.toggle_button,
+            self.doubt_box,
+            self.advanced,
+        ]
         for one, following in pairwise(order):
             QWidget.setTabOrder(one, following)
 

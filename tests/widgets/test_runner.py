@@ -5,7 +5,8 @@ import psutil
 import pytest
 
 from napari_semigda.engine.types import Settings
-from napari_semigda.project import ImageStack, Project
+from napari_semigda.project import Project
+from napari_semigda.stacks import ImageStack
 from napari_semigda.widgets.runner import Runner
 from tests import fake_engine
 

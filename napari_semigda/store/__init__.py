@@ -1,0 +1,20 @@
+"""A project on disk: a folder of images, and beside them a folder ``semigda`` with all that came of them.
+
+::
+
+    my study/
+      ax01.png  ax02.png ...        the images, never written to
+      semigda/
+        project.json                classes, images, verified, rounds (and project.json.previous, the version before)
+        masks/ax01.tif              8-bit class ids, one file an image (NIfTI for NIfTI; ax01.tif.previous)
+        rounds/round-1.semigda      the model of every round
+        lock                        held while the project is open
+
+Any program opens the masks, and ``semigda train --images "my study" --masks "my study/semigda/masks"`` learns from
+them. No Qt and no napari here.
+"""
+
+from napari_semigda.store.stack import FileStack
+from napari_semigda.store.store import FOLDER, ProjectStore, is_project, project_folder
+
+__all__ = ["FOLDER", "FileStack", "ProjectStore", "is_project", "project_folder"]

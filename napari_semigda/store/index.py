@@ -1,0 +1,228 @@
+"""``project.json``: what a project knows, besides pixels.
+
+Version 1::
+
+    {"schema": 1,
+     "classes": [{"id": 1, "name": "nucleus", "colour": "#e69f00"}],
+     "images": [{"file": "ax01.png", "bytes": 48213, "modified": 1790000000000000000, "checksum": "9f2c...",
+                 "dtype": "uint8", "planes": [[200, 160]], "spacing": null, "verified": [], "skipped": []}],
+     "rounds": [{"number": 1, "model": "round-1.semigda", "dice": 0.91, "held_out": ["ax07.png"],
+                 "dice_by_class": {"1": 0.91}, "labelled": 4, "seconds": 64.0, "stopped": false,
+                 "date": "2026-11-23T10:00:00+00:00", "settings": {...}}],
+     "in_use": 1}
+
+File names are plain names: images lie in the project's folder, models in its ``semigda/rounds``. Everything read from
+here is checked, because the file may come from a stranger.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from napari_semigda.colours import class_hex
+from napari_semigda.engine.types import EngineError, Settings
+from napari_semigda.store.files import PREVIOUS, plain_name, set_aside
+
+SCHEMA = 1
+MAX_BYTES = 64 * 2**20
+NAME = "project.json"
+
+
+class NewerError(EngineError):
+    """The project is of a version to come, and nothing of it may be touched."""
+
+
+@dataclass
+class Entry:
+    """One image file."""
+
+    file: str
+    bytes: int
+    modified: int  # nanoseconds; with `bytes` it tells whether the checksum still holds
+    dtype: str
+    planes: list[tuple[int, ...]]  # shape of each
+    spacing: tuple[float, float] | None = None
+    checksum: str = ""  # not computed yet
+    verified: set[int] = field(default_factory=set)  # planes whose masks are the truth
+    skipped: set[int] = field(default_factory=set)  # planes that were suggested and not wanted
+
+
+@dataclass
+class RoundEntry:
+    """One finished training."""
+
+    number: int
+    model: str
+    dice: float | None = None
+    held_out: tuple[str, ...] = ()
+    dice_by_class: dict[int, float] = field(default_factory=dict)
+    labelled: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+    date: str = ""
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass
+class Index:
+    """Everything in ``project.json``."""
+
+    classes: dict[int, str] = field(default_factory=lambda: {1: "class 1"})
+    colours: dict[int, str] = field(default_factory=dict)
+    images: list[Entry] = field(default_factory=list)
+    rounds: list[RoundEntry] = field(default_factory=list)
+    in_use: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        classes = [
+            {"id": number, "name": name, "colour": self.colours.get(number, class_hex(number))}
+            for number, name in self.classes.items()
+        ]
+        images = [
+            vars(entry) | {"verified": sorted(entry.verified), "skipped": sorted(entry.skipped)}
+            for entry in self.images
+        ]
+        rounds = [vars(entry) | {"settings": asdict(entry.settings)} for entry in self.rounds]
+        return {"schema": SCHEMA, "classes": classes, "images": images, "rounds": rounds, "in_use": self.in_use}
+
+
+def read_index(folder: Path) -> tuple[Index, str]:
+    """Read ``project.json`` of a folder, or the version before when it is damaged.
+
+    Returns
+    -------
+    index : Index
+        What it says.
+    problem : str
+        A sentence when it is the version before; else empty.
+
+    Raises
+    ------
+    EngineError
+        When the file is of a newer version, or when both versions are missing or damaged.
+    """
+    path = folder / NAME
+    try:
+        return _read(path), ""
+    except (OSError, ValueError) as error:
+        reason = _reason(error)
+    try:
+        index = _read(folder / (NAME + PREVIOUS))
+    except (OSError, ValueError):
+        raise EngineError(
+            f"{path} cannot be read ({reason}), nor can the version before: choose New project for {folder.parent}; "
+            "the masks painted there are then taken over."
+        ) from None
+    set_aside(path, "damaged")
+    return (
+        index,
+        f"{path} is damaged ({reason}): the version before was opened, look whether the class names are right.",
+    )
+
+
+def _read(path: Path) -> Index:
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError("it is too large")
+    content = json.loads(path.read_bytes().decode("utf-8"))
+    schema = _of(content, "schema", int)
+    if schema > SCHEMA:
+        raise NewerError(f"{path} was written by a newer version of napari-semigda: update napari-semigda to open it.")
+    images = [_entry(item) for item in _of(content, "images", list)]
+    if len({entry.file for entry in images}) < len(images):
+        raise ValueError("an image is named twice")
+    rounds = [_round(item) for item in _of(content, "rounds", list)]
+    classes = _of(content, "classes", list)
+    return Index(
+        {_small(_of(item, "id", int), 1): _of(item, "name", str)[:200] for item in classes},
+        {_of(item, "id", int): _colour(item) for item in classes},
+        images,
+        rounds,
+        _of(content, "in_use", int, type(None)),
+    )
+
+
+def _entry(item: Any) -> Entry:
+    planes = [tuple(_size(side) for side in shape) for shape in _of(item, "planes", list)]
+    if any(len(shape) not in (2, 3) for shape in planes):
+        raise ValueError("planes have two or three sides")
+    dtype = _of(item, "dtype", str)
+    if dtype not in (
+        "bool",
+        "float16",
+        "float32",
+        "float64",
+        *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)),
+    ):
+        raise ValueError(f"{dtype} is no type of pixels")
+    spacing = _of(item, "spacing", list, type(None))
+    return Entry(
+        plain_name(_of(item, "file", str)),
+        _of(item, "bytes", int),
+        _of(item, "modified", int),
+        dtype,
+        planes,
+        None if spacing is None else (_number(spacing[0]), _number(spacing[1])),
+        _of(item, "checksum", str),
+        {_of({"": plane}, "", int) for plane in _of(item, "verified", list)},
+        {_of({"": plane}, "", int) for plane in _of(item, "skipped", list)},
+    )
+
+
+def _round(item: Any) -> RoundEntry:
+    settings, known = _of(item, "settings", dict), {each.name for each in fields(Settings)}
+    dice = _of(item, "dice", float, int, type(None))
+    return RoundEntry(
+        _of(item, "number", int),
+        plain_name(_of(item, "model", str)),
+        None if dice is None else _number(dice),
+        tuple(_of({"": name}, "", str) for name in _of(item, "held_out", list)),
+        {int(number): _number(dice) for number, dice in _of(item, "dice_by_class", dict).items() if dice is not None},
+        _of(item, "labelled", int),
+        _number(_of(item, "seconds", float, int)),
+        _of(item, "stopped", bool),
+        _of(item, "date", str),
+        Settings(**{name: value for name, value in settings.items() if name in known}),
+    )
+
+
+def _of(item: Any, key: str, *kinds: type) -> Any:
+    """One value of an object, of one of the types wanted; ValueError for everything else."""
+    if not isinstance(item, dict) or key not in item:
+        raise ValueError(f"{key} is missing")
+    value = item[key]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError(f"{key} is {value!r:.40}")
+    return value
+
+
+def _checked(good: Callable[[Any], bool]) -> Callable[..., Any]:
+    def check(value: Any, *arguments: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not good(value, *arguments):
+            raise ValueError(f"{value!r:.40} is out of range")
+        return value
+
+    return check
+
+
+_size = _checked(lambda value: isinstance(value, int) and 0 < value < 2**31)
+_small = _checked(lambda value, least: isinstance(value, int) and least <= value <= 255)
+_number = _checked(math.isfinite)
+
+
+def _colour(item: Any) -> str:
+    colour = _of(item, "colour", str)
+    if len(colour) != 7 or colour[0] != "#" or not set(colour[1:].lower()) <= set("0123456789abcdef"):
+        raise ValueError(f"{colour!r:.40} is no colour")
+    return colour
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return " ".join(str(error).split())[:120]

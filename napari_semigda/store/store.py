@@ -1,0 +1,347 @@
+"""The project on disk that is open: reads it, and keeps it up to date without anybody waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from napari_semigda.engine.exchange import Standing
+from napari_semigda.engine.types import EngineError
+from napari_semigda.formats import Source, open_source, output_name, stem_of, write_masks_to
+from napari_semigda.images import read_mask
+from napari_semigda.project import Round
+from napari_semigda.store import scan
+from napari_semigda.store.files import PREVIOUS, Lock, refusal, replace_file, retire, set_aside, sweep, write_json
+from napari_semigda.store.index import NAME, Entry, Index, NewerError, RoundEntry, read_index
+from napari_semigda.store.stack import FileStack
+from napari_semigda.store.writer import Writer
+
+FOLDER = "semigda"
+"""What is ours in a folder of images."""
+
+
+def project_folder(path: Path) -> Path:
+    """The folder of images that `path` stands for: itself, or that of its ``semigda`` or ``project.json``."""
+    path = Path(path)
+    if path.name == NAME:
+        path = path.parent
+    return path.parent if path.name == FOLDER and (path / NAME).exists() else path
+
+
+def is_project(folder: Path) -> bool:
+    """Whether a folder of images is a project."""
+    home = Path(folder) / FOLDER
+    return any((home / name).is_file() for name in (NAME, NAME + PREVIOUS))
+
+
+class ProjectStore:
+    """A project that is open; made by `create` or `open`.
+
+    Methods that save return at once; a thread writes. What it cannot write is told to `on_saving`, in that thread, and
+    tried again; once that goes well it is told an empty sentence. What is wrong with an image goes to `on_problem`.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds the images, and ``semigda`` with all the rest.
+    images : FileStack
+        All planes of all images that are there.
+    problems : list of str
+        A sentence for each thing that is wrong with the project and did not keep it from opening.
+    read_only : bool
+        The disk takes nothing: it can be looked at, nothing is saved.
+    """
+
+    def __init__(self, folder: Path, index: Index, lock: Lock | None, problems: Iterable[str] = ()) -> None:
+        self.folder, self.home = folder, folder / FOLDER
+        self.problems = list(problems)
+        self.on_problem: Callable[[str], object] = lambda sentence: None
+        self.on_saving: Callable[[str], object] = lambda sentence: None
+        self.read_only = lock is None
+        self._lock, self._index = lock, index
+        self._damaged: set[Path] = set()  # mask files that could not be read: kept when painted over
+        self._entries, absent, said = scan.refresh(folder, index.images)
+        self.problems += said
+        before, index.images = index.images, [*self._entries, *absent]
+        planes = []
+        self._first: list[int] = []  # plane number of the first plane of each entry
+        for entry in self._entries:
+            self._first.append(len(planes))
+            planes += scan.planes_of(folder, entry)
+        if not planes:
+            raise EngineError(
+                f"{folder} holds no image that can be read: choose a folder with PNG, JPEG, TIFF or NIfTI."
+            )
+        self._entry_of = np.repeat(np.arange(len(self._entries)), [len(entry.planes) for entry in self._entries])
+        self.images = FileStack(planes, lambda sentence: self.on_problem(sentence))  # noqa: PLW0108
+        self._writer = Writer(lambda problem: self.on_saving(problem))  # noqa: PLW0108 - it is set later
+        if index.images != before:
+            self._save_index()
+        if not self.read_only:
+            self._writer.put_idle(scan.check(folder, self._entries, self._checked))
+
+    # -- opening and closing ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, folder: Path, classes: Mapping[int, str] | None = None) -> ProjectStore:
+        """Make a folder of images a project; masks that are in its ``semigda/masks`` are taken over.
+
+        Raises
+        ------
+        EngineError
+            When the folder is missing, holds no image, cannot be written, or is a project already.
+        """
+        folder = Path(folder).absolute()
+        if not folder.is_dir():
+            raise EngineError(f"{folder} is no folder: choose one with images.")
+        if is_project(folder):
+            try:
+                read_index(folder / FOLDER)
+            except NewerError:
+                raise
+            except EngineError:
+                set_aside(folder / FOLDER / NAME, "damaged")
+                set_aside(folder / FOLDER / (NAME + PREVIOUS), "damaged")
+            else:
+                raise EngineError(f"{folder} is a project already: choose Open project.")
+        if not scan.image_names(folder):
+            raise EngineError(f"The folder {folder} holds no image: choose one with PNG, JPEG, TIFF or NIfTI files.")
+        home = folder / FOLDER
+        try:
+            home.mkdir(exist_ok=True)
+            lock = Lock(home)
+        except OSError as error:
+            raise EngineError(refusal(home, error)) from error
+        return cls._start(folder, Index(dict(classes or {1: "class 1"})), lock, [])
+
+    @classmethod
+    def open(cls, path: Path) -> ProjectStore:
+        """Open a project, by its folder or its ``project.json``.
+
+        Raises
+        ------
+        EngineError
+            When there is none, it is of a newer version, open elsewhere, or damaged beyond the version before.
+        """
+        folder = project_folder(path).absolute()
+        home = folder / FOLDER
+        if not is_project(folder):
+            gone = "is not there any more" if not folder.exists() else "is no project"
+            raise EngineError(f"{folder} {gone}: choose Open project if it was moved, New project to make one.")
+        problems = []
+        try:
+            lock = Lock(home)
+        except OSError as error:
+            lock = None
+            problems.append(
+                f"{folder} cannot be written to ({error.strerror or error}): what you paint there is not saved."
+            )
+        try:
+            index, problem = read_index(home)
+        except EngineError:
+            if lock is not None:
+                lock.release()
+            raise
+        return cls._start(folder, index, lock, problems + [problem] * bool(problem))
+
+    @classmethod
+    def _start(cls, folder: Path, index: Index, lock: Lock | None, problems: list[str]) -> ProjectStore:
+        try:
+            if lock is not None:
+                for each in (folder / FOLDER, folder / FOLDER / "masks", folder / FOLDER / "rounds"):
+                    sweep(each)
+            store = cls(folder, index, lock, problems)
+            if lock is not None and not (folder / FOLDER / NAME).exists() and not store.flush():
+                problem = store._writer.failing
+                store._writer.close(1)
+                raise EngineError(problem)
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+        return store
+
+    def close(self) -> bool:
+        """Write what is left and let others open the project; returns whether all is on disk."""
+        written = self._writer.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        self.read_only = True
+        return written
+
+    def flush(self) -> bool:
+        """Wait until all is on disk; returns whether it is."""
+        return self._writer.flush()
+
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        """Height and width of a pixel in millimetres, where all images have the same."""
+        known = {entry.spacing for entry in self._entries}
+        return known.pop() if len(known) == 1 else None
+
+    # -- masks ------------------------------------------------------------------------------------------------------
+
+    def read_masks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Every painted plane: its number and its mask, (H, W) uint8 in the image's own size.
+
+        Masks that cannot be read or do not fit are passed over and named in `problems`; their files stay.
+        """
+        for number, entry in enumerate(self._entries):
+            path = self._mask_path(entry)
+            if path is None:
+                continue
+            try:
+                masks = read_mask(path)
+                if [mask.shape for mask in masks] != [shape[:2] for shape in entry.planes]:
+                    raise EngineError(f"{path} does not fit {entry.file}: it is kept, and that image opens unpainted.")
+                if any(mask.dtype != np.uint8 for mask in masks):
+                    raise EngineError(f"{path} holds no class numbers: it is kept, and that image opens unpainted.")
+            except EngineError as error:
+                self._damaged.add(path)
+                self.problems.append(str(error))
+                continue
+            for at, mask in enumerate(masks, self._first[number]):
+                if mask.any():
+                    yield at, mask
+
+    def save_masks(self, planes: Iterable[int], masks: Mapping[int, np.ndarray]) -> None:
+        """Save the masks of the files that `planes` belong to, soon.
+
+        Parameters
+        ----------
+        planes
+            Whose masks changed.
+        masks
+            Of all painted planes by number: (H, W) whole numbers, at least as large as the image. They must not be
+            written to afterwards.
+        """
+        if self.read_only:
+            return
+        for number in sorted({int(self._entry_of[plane]) for plane in planes}):
+            first, count = self._first[number], len(self._entries[number].planes)
+            wanted = tuple(masks.get(plane) for plane in range(first, first + count))
+            self._writer.put(("masks", number), lambda number=number, wanted=wanted: self._write_masks(number, wanted))
+
+    def _write_masks(self, number: int, masks: tuple[np.ndarray | None, ...]) -> None:
+        entry = self._entries[number]
+        path = self._mask_path(entry) or self._mask_paths(entry)[0]
+        if path in self._damaged:
+            set_aside(path, "damaged")
+            self._damaged.discard(path)
+        fitting = [_fitted(mask, shape[:2]) for mask, shape in zip(masks, entry.planes, strict=True)]
+        if not any(mask.any() for mask in fitting):
+            retire(path)
+            return
+        image = self.folder / entry.file
+        try:
+            source = open_source(image)
+            if [plane.shape for plane in source.planes] != entry.planes:
+                raise EngineError("The image is another by now.")
+        except EngineError:  # what is painted on an image that went away is kept all the same
+            planes = tuple(plane.image for plane in scan.planes_of(self.folder, entry))
+            source, path = Source(image.with_suffix(".tif"), planes), self._mask_paths(entry)[-1]
+        replace_file(path, lambda part: write_masks_to(part, source, fitting, tiff=True))
+
+    def _mask_paths(self, entry: Entry) -> tuple[Path, Path]:
+        """Where the masks of an image are; in the second place when the image could not be read any more."""
+        masks = self.home / "masks"
+        return masks / output_name(Path(entry.file), tiff=True), masks / f"{stem_of(Path(entry.file))}.tif"
+
+    def _mask_path(self, entry: Entry) -> Path | None:
+        return next((path for path in self._mask_paths(entry) if path.is_file()), None)
+
+    # -- everything else --------------------------------------------------------------------------------------------
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Names by class id."""
+        return dict(self._index.classes)
+
+    def save_classes(self, classes: Mapping[int, str]) -> None:
+        """Save names, soon."""
+        if dict(classes) != self._index.classes:
+            self._index.classes = dict(classes)
+            self._save_index()
+
+    def marked(self, kind: str) -> frozenset[int]:
+        """Numbers of the planes that are "verified" or "skipped"."""
+        pairs = zip(self._first, self._entries, strict=True)
+        return frozenset(first + at for first, entry in pairs for at in getattr(entry, kind) if at < len(entry.planes))
+
+    def mark(self, kind: str, plane: int, on: bool = True) -> None:
+        """Note that a plane is "verified" or "skipped", or is not."""
+        number = int(self._entry_of[plane])
+        marks: set[int] = getattr(self._entries[number], kind)
+        (marks.add if on else marks.discard)(plane - self._first[number])
+        self._save_index()
+
+    def new_model(self) -> Path:
+        """Where the model of the next round goes: a name that no round has had."""
+        folder = self.home / "rounds"
+        taken = [entry.number for entry in self._index.rounds] + [
+            int(path.stem[6:]) for path in folder.glob("round-*.semigda") if path.stem[6:].isdecimal()
+        ]
+        return folder / f"round-{max(taken, default=0) + 1}.semigda"
+
+    def rounds(self) -> tuple[list[Round], Standing | None]:
+        """Rounds whose models are there, and the one in use."""
+        found, gone = [], []
+        for entry in self._index.rounds:
+            model = self.home / "rounds" / entry.model
+            standing = Standing(model, entry.dice, entry.held_out, entry.number)
+            more = (entry.labelled, entry.seconds, entry.stopped, entry.settings, entry.dice_by_class, entry.date)
+            (found if model.is_file() else gone).append(Round(standing, *more))
+        if gone:
+            names = ", ".join(each.standing.model.name for each in gone)
+            self.problems.append(f"{names} of {self.home / 'rounds'} cannot be found: put it back, or train again.")
+        in_use = [each.standing for each in found if each.standing.number == self._index.in_use]
+        return found, in_use[0] if in_use else None
+
+    def save_rounds(self, rounds: Iterable[Round], in_use: Standing | None) -> None:
+        """Save rounds, soon; those whose models cannot be found stay known."""
+        new = {
+            each.standing.number: RoundEntry(
+                each.standing.number,
+                each.standing.model.name,
+                each.standing.dice,
+                tuple(each.standing.held_out),
+                {int(number): dice for number, dice in each.dice_by_class.items()},
+                each.labelled,
+                each.seconds,
+                each.stopped,
+                each.date,
+                each.settings,
+            )
+            for each in rounds
+        }
+        known = {entry.number: entry for entry in self._index.rounds}
+        self._index.rounds = [entry for _, entry in sorted((known | new).items())]
+        self._index.in_use = None if in_use is None else in_use.number
+        self._save_index()
+
+    def _save_index(self) -> None:
+        if not self.read_only:
+            content = self._index.to_json()
+            self._writer.put("index", lambda: write_json(self.home / NAME, content))
+
+    def _checked(self, changed: list[str], updated: bool) -> None:
+        """Checksums are known; called by the writing thread."""
+        if changed:
+            self.on_problem(scan.changed_sentence(changed))
+        if updated:
+            self._save_index()
+
+
+def _fitted(mask: np.ndarray | None, size: tuple[int, ...]) -> np.ndarray:
+    """(H, W) uint8 of the image's size; numbers that are no class ids cannot be saved and are refused in words."""
+    if mask is None:
+        return np.zeros(size, np.uint8)
+    mask = mask[: size[0], : size[1]]
+    if mask.dtype != np.uint8 and mask.size and (mask.min() < 0 or mask.max() > 255):
+        raise EngineError(
+            f"Label {int(mask.max())} is no class: class ids end at 255, so paint with one of the classes."
+        )
+    return np.ascontiguousarray(mask, np.uint8)
