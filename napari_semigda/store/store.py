@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -57,7 +58,9 @@ class ProjectStore:
     def __init__(self, folder: Path, index: Index, lock: Lock | None, problems: Iterable[str] = ()) -> None:
         self.folder, self.home = folder, folder / FOLDER
         self.problems = list(problems)
-        self.on_problem: Callable[[str], object] = lambda sentence: None
+        self._on_problem: Callable[[str], object] | None = None
+        self._early: list[str] = []  # what was to be said before anybody listened
+        self._telling = threading.Lock()
         self.on_saving: Callable[[str], object] = lambda sentence: None
         self.read_only = lock is None
         self._lock, self._index = lock, index
@@ -75,7 +78,7 @@ class ProjectStore:
                 f"{folder} holds no image that can be read: choose a folder with PNG, JPEG, TIFF or NIfTI."
             )
         self._entry_of = np.repeat(np.arange(len(self._entries)), [len(entry.planes) for entry in self._entries])
-        self.images = FileStack(planes, lambda sentence: self.on_problem(sentence))  # noqa: PLW0108
+        self.images = FileStack(planes, self._tell)
         self._writer = Writer(lambda problem: self.on_saving(problem))  # noqa: PLW0108 - it is set later
         if index.images != before:
             self._save_index()
@@ -327,10 +330,31 @@ class ProjectStore:
             content = self._index.to_json()
             self._writer.put("index", lambda: write_json(self.home / NAME, content))
 
+    @property
+    def on_problem(self) -> Callable[[str], object] | None:
+        """Told a sentence for what turns out to be wrong with an image, in whatever thread that is noticed."""
+        return self._on_problem
+
+    @on_problem.setter
+    def on_problem(self, listener: Callable[[str], object] | None) -> None:
+        with self._telling:
+            self._on_problem = listener
+            early, self._early = self._early, []
+        for sentence in early:
+            listener(sentence)
+
+    def _tell(self, sentence: str) -> None:
+        with self._telling:
+            listener = self._on_problem
+            if listener is None:
+                self._early.append(sentence)
+        if listener is not None:
+            listener(sentence)
+
     def _checked(self, changed: list[str], updated: bool) -> None:
         """Checksums are known; called by the writing thread."""
         if changed:
-            self.on_problem(scan.changed_sentence(changed))
+            self._tell(scan.changed_sentence(changed))
         if updated:
             self._save_index()
 
