@@ -145,7 +145,9 @@ def test_rounds_and_the_model_in_use_are_kept(painted, opened):
         job = project.snapshot(Settings(seed=number))
         assert job.request.out == painted / "semigda" / "rounds" / f"round-{number}.semigda"
         job.request.out.write_bytes(b"weights")
-        report = Report("done", elapsed=60, dice=dice, held_out=("ax0.png",), dice_by_class={1: dice})
+        report = Report(
+            "done", elapsed=60, dice=dice, held_out=("ax0.png",), dice_by_class={1: dice, 2: None, 3: float("nan")}
+        )
         project.finish(job.generation, Outcome(job.request.out), report)
     project.use(project.rounds[0].standing)
     project.close()

@@ -15,7 +15,8 @@ from napari_semigda.images import read_mask
 from napari_semigda.project import Round
 from napari_semigda.store import scan
 from napari_semigda.store.files import PREVIOUS, Lock, refusal, replace_file, retire, set_aside, sweep, write_json
-from napari_semigda.store.index import NAME, Entry, Index, NewerError, RoundEntry, read_index
+from napari_semigda.store.index import NAME, Entry, Index, NewerError, read_index
+from napari_semigda.store.rounds import from_entry, to_entry
 from napari_semigda.store.stack import FileStack
 from napari_semigda.store.writer import Writer
 
@@ -293,10 +294,8 @@ class ProjectStore:
         """Rounds whose models are there, and the one in use."""
         found, gone = [], []
         for entry in self._index.rounds:
-            model = self.home / "rounds" / entry.model
-            standing = Standing(model, entry.dice, entry.held_out, entry.number)
-            more = (entry.labelled, entry.seconds, entry.stopped, entry.settings, entry.dice_by_class, entry.date)
-            (found if model.is_file() else gone).append(Round(standing, *more))
+            each = from_entry(entry, self.home / "rounds")
+            (found if each.standing.model.is_file() else gone).append(each)
         if gone:
             names = ", ".join(each.standing.model.name for each in gone)
             self.problems.append(f"{names} of {self.home / 'rounds'} cannot be found: put it back, or train again.")
@@ -305,21 +304,7 @@ class ProjectStore:
 
     def save_rounds(self, rounds: Iterable[Round], in_use: Standing | None) -> None:
         """Save rounds, soon; those whose models cannot be found stay known."""
-        new = {
-            each.standing.number: RoundEntry(
-                each.standing.number,
-                each.standing.model.name,
-                each.standing.dice,
-                tuple(each.standing.held_out),
-                {int(number): dice for number, dice in each.dice_by_class.items()},
-                each.labelled,
-                each.seconds,
-                each.stopped,
-                each.date,
-                each.settings,
-            )
-            for each in rounds
-        }
+        new = {each.standing.number: to_entry(each) for each in rounds}
         known = {entry.number: entry for entry in self._index.rounds}
         self._index.rounds = [entry for _, entry in sorted((known | new).items())]
         self._index.in_use = None if in_use is None else in_use.number
