@@ -259,7 +259,9 @@ class Project:
         standing = Standing(job.request.out, last.dice, last.held_out, number)
         labelled = sum(plane.mask is not None for plane in job.request.planes)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        figures = dict(last.dice_by_class)
+        figures = {
+            number: dice for number, dice in last.dice_by_class.items() if dice is not None and np.isfinite(dice)
+        }
         done = Round(standing, labelled, last.elapsed, outcome.stopped, job.request.settings, figures, now)
         self.rounds.append(done)
         if not outcome.kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from napari_semigda.images import read_mask
 from napari_semigda.project import Round
 from napari_semigda.store import scan
 from napari_semigda.store.files import PREVIOUS, Lock, refusal, replace_file, retire, set_aside, sweep, write_json
-from napari_semigda.store.index import NAME, Entry, Index, NewerError, RoundEntry, read_index
+from napari_semigda.store.index import NAME, Entry, Index, NewerError, read_index
+from napari_semigda.store.rounds import from_entry, to_entry
 from napari_semigda.store.stack import FileStack
 from napari_semigda.store.writer import Writer
 
@@ -57,7 +59,9 @@ class ProjectStore:
     def __init__(self, folder: Path, index: Index, lock: Lock | None, problems: Iterable[str] = ()) -> None:
         self.folder, self.home = folder, folder / FOLDER
         self.problems = list(problems)
-        self.on_problem: Callable[[str], object] = lambda sentence: None
+        self._on_problem: Callable[[str], object] | None = None
+        self._early: list[str] = []  # what was to be said before anybody listened
+        self._telling = threading.Lock()
         self.on_saving: Callable[[str], object] = lambda sentence: None
         self.read_only = lock is None
         self._lock, self._index = lock, index
@@ -75,7 +79,7 @@ class ProjectStore:
                 f"{folder} holds no image that can be read: choose a folder with PNG, JPEG, TIFF or NIfTI."
             )
         self._entry_of = np.repeat(np.arange(len(self._entries)), [len(entry.planes) for entry in self._entries])
-        self.images = FileStack(planes, lambda sentence: self.on_problem(sentence))  # noqa: PLW0108
+        self.images = FileStack(planes, self._tell)
         self._writer = Writer(lambda problem: self.on_saving(problem))  # noqa: PLW0108 - it is set later
         if index.images != before:
             self._save_index()
@@ -290,10 +294,8 @@ class ProjectStore:
         """Rounds whose models are there, and the one in use."""
         found, gone = [], []
         for entry in self._index.rounds:
-            model = self.home / "rounds" / entry.model
-            standing = Standing(model, entry.dice, entry.held_out, entry.number)
-            more = (entry.labelled, entry.seconds, entry.stopped, entry.settings, entry.dice_by_class, entry.date)
-            (found if model.is_file() else gone).append(Round(standing, *more))
+            each = from_entry(entry, self.home / "rounds")
+            (found if each.standing.model.is_file() else gone).append(each)
         if gone:
             names = ", ".join(each.standing.model.name for each in gone)
             self.problems.append(f"{names} of {self.home / 'rounds'} cannot be found: put it back, or train again.")
@@ -302,21 +304,7 @@ class ProjectStore:
 
     def save_rounds(self, rounds: Iterable[Round], in_use: Standing | None) -> None:
         """Save rounds, soon; those whose models cannot be found stay known."""
-        new = {
-            each.standing.number: RoundEntry(
-                each.standing.number,
-                each.standing.model.name,
-                each.standing.dice,
-                tuple(each.standing.held_out),
-                {int(number): dice for number, dice in each.dice_by_class.items()},
-                each.labelled,
-                each.seconds,
-                each.stopped,
-                each.date,
-                each.settings,
-            )
-            for each in rounds
-        }
+        new = {each.standing.number: to_entry(each) for each in rounds}
         known = {entry.number: entry for entry in self._index.rounds}
         self._index.rounds = [entry for _, entry in sorted((known | new).items())]
         self._index.in_use = None if in_use is None else in_use.number
@@ -327,10 +315,31 @@ class ProjectStore:
             content = self._index.to_json()
             self._writer.put("index", lambda: write_json(self.home / NAME, content))
 
+    @property
+    def on_problem(self) -> Callable[[str], object] | None:
+        """Told a sentence for what turns out to be wrong with an image, in whatever thread that is noticed."""
+        return self._on_problem
+
+    @on_problem.setter
+    def on_problem(self, listener: Callable[[str], object] | None) -> None:
+        with self._telling:
+            self._on_problem = listener
+            early, self._early = self._early, []
+        for sentence in early:
+            listener(sentence)
+
+    def _tell(self, sentence: str) -> None:
+        with self._telling:
+            listener = self._on_problem
+            if listener is None:
+                self._early.append(sentence)
+        if listener is not None:
+            listener(sentence)
+
     def _checked(self, changed: list[str], updated: bool) -> None:
         """Checksums are known; called by the writing thread."""
         if changed:
-            self.on_problem(scan.changed_sentence(changed))
+            self._tell(scan.changed_sentence(changed))
         if updated:
             self._save_index()
 

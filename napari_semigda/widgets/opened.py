@@ -27,6 +27,7 @@ def image_layer(project: Project, folder: str, spacing: tuple[float, float] | No
         multiscale=False,
         contrast_limits=None if project.stack.rgb else data.limits(),
         scale=(1.0, *(spacing or (1.0, 1.0))),
+        axis_labels=("image", "y", "x"),
         units=("pixel", *(("mm", "mm") if spacing else ("pixel", "pixel"))),
         metadata={KEY: {PROJECT: folder}},
     )
