@@ -66,6 +66,10 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     max_steps: Annotated[
         int | None, typer.Option(help="Stop after so many steps, whatever the clock says.", rich_help_panel=_MORE)
     ] = None,
+    backbone_source: Annotated[
+        str | None,
+        typer.Option(help="Weights of tiny or sd: folder, file or name on the hub.", rich_help_panel=_MORE),
+    ] = None,
     plan: Annotated[
         Path | None, typer.Option(help="A model file: repeat its run step by step.", rich_help_panel=_MORE)
     ] = None,
@@ -92,6 +96,7 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
         unlabelled_weight=unlabelled_weight,
         max_steps=max_steps,
         clock=clock,
+        backbone_source=backbone_source,
     )
     request = TrainRequest((), out, settings, init, plan=plan)
     check_settings(request)  # what is quick to say comes before the images are looked at
@@ -136,6 +141,10 @@ def predict(  # noqa: PLR0913, PLR0917  as above
         bool, typer.Option("--resume", help="Note what is finished in the folder, and go on from there next time.")
     ] = False,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
+    backbone_source: Annotated[
+        str | None,
+        typer.Option(help="Weights of tiny or sd, where they moved since training.", rich_help_panel=_MORE),
+    ] = None,
 ) -> None:
     """Write the masks of images: 8-bit class ids at each image's exact height and width.
 
@@ -153,7 +162,7 @@ def predict(  # noqa: PLR0913, PLR0917  as above
 
     with bar(f"Predicting {_files(len(files))}") as (progress, task):
         progress.update(task, total=1.0)
-        for report in run_batch(request, Predictor(model, device)):
+        for report in run_batch(request, Predictor(model, device, backbone_source)):
             progress.update(task, completed=report.fraction)
             warn(*(f"Passed over: {sentence}" for sentence in report.failed))
     left_out = [f"{_files(report.before)} finished before"] * bool(report.before)
