@@ -70,6 +70,10 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     max_steps: Annotated[
         int | None, typer.Option(help="Stop after so many steps, whatever the clock says.", rich_help_panel=_MORE)
     ] = None,
+    backbone_source: Annotated[
+        str | None,
+        typer.Option(help="Weights of tiny or sd: folder, file or name on the hub.", rich_help_panel=_MORE),
+    ] = None,
     plan: Annotated[
         Path | None, typer.Option(help="A model file: repeat its run step by step.", rich_help_panel=_MORE)
     ] = None,
@@ -96,6 +100,7 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
         unlabelled_weight=unlabelled_weight,
         max_steps=max_steps,
         clock=clock,
+        backbone_source=backbone_source,
     )
     request = TrainRequest((), out, settings, init, plan=plan)
     check_settings(request)  # what is quick to say comes before the images are looked at
@@ -128,6 +133,10 @@ def predict(
         bool, typer.Option("--uncertainty", help="Also STEM_uncertainty.tif: float32, 0 where both branches agree.")
     ] = False,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
+    backbone_source: Annotated[
+        str | None,
+        typer.Option(help="Weights of tiny or sd, where they moved since training.", rich_help_panel=_MORE),
+    ] = None,
 ) -> None:
     """Write the masks of images: 8-bit class ids at each image's exact height and width.
 
@@ -144,7 +153,7 @@ def predict(
 
     from napari_semigda.engine.predict import Predictor
 
-    predictor = Predictor(model, device)
+    predictor = Predictor(model, device, backbone_source)
     sources = [open_source(path) for path in files]
     for source in sources:
         check_images(planes_of(source))

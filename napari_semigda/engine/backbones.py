@@ -62,6 +62,8 @@ class Backbone(nn.Module):
         Width of the decoder at every level, coarse to fine.
     level_strides : tuple of int
         Pixels of the image that one pixel of a level stands for, coarse to fine.
+    mapper_width : int
+        Channels of the first level of the latent mapping model that suits these latents.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Backbone(nn.Module):
     level_channels: tuple[int, ...]
     level_strides: tuple[int, ...]
     downsampling = 8
+    mapper_width = 32  # the paper's
 
     def encode(self, image: Tensor) -> Encoded:
         """Latent and features of images or painted masks.
@@ -123,6 +126,10 @@ class Backbone(nn.Module):
         """
         if state:
             raise EngineError(f"The model holds weights that the {self.name} backbone cannot use; train it again.")
+
+    def provenance(self) -> dict[str, str]:
+        """What a model file records to find and check the frozen weights; nothing when `portable_state` has them."""
+        return {}
 
     def digest(self) -> str:
         """SHA-256 of all frozen weights: two backbones with the same digest give the same latents and masks."""
@@ -204,6 +211,7 @@ class CompactBackbone(Backbone):
     feature_channels = (152, 24, 28)
     level_channels = (96, 48, 24)
     level_strides = (8, 4, 2)
+    mapper_width = 16
 
     def __init__(self, weights: Path | None = COMPACT_WEIGHTS):
         super().__init__()
@@ -247,7 +255,9 @@ class CompactBackbone(Backbone):
         self.load_state_dict(state, strict=False)
 
 
-def load_backbone(name: str, device: str | torch.device = "cpu", source: str | Path | None = None) -> Backbone:
+def load_backbone(
+    name: str, device: str | torch.device = "cpu", source: str | Path | None = None, download: bool = True
+) -> Backbone:
     """Backbone by name, frozen, on a device.
 
     Parameters
@@ -257,7 +267,9 @@ def load_backbone(name: str, device: str | torch.device = "cpu", source: str | P
     device : str or torch.device
         Where its weights go.
     source : str or Path, optional
-        For "tiny" and "sd": a local folder with the weights, or a name on the hub.
+        For "tiny" and "sd": a file or a folder with the weights, or a name on the hub.
+    download : bool
+        Whether a name on the hub may be downloaded when it is not on this computer yet.
 
     Raises
     ------
@@ -265,12 +277,17 @@ def load_backbone(name: str, device: str | torch.device = "cpu", source: str | P
         If there is no such backbone, or its weights or the package it needs are missing.
     """
     if name in ("auto", "compact"):
+        if source is not None:
+            raise EngineError(
+                f"The compact backbone comes with the package, so {source} is of no use to it: "
+                "leave the source out, or choose the backbone tiny or sd."
+            )
         return CompactBackbone().to(device, memory_format=torch.channels_last)  # a sixth faster on a CPU
     if name in ("tiny", "sd"):
         # diffusers takes seconds to import, and most people never need it.
         from napari_semigda.engine.diffusers_backbones import load_diffusers_backbone
 
-        return load_diffusers_backbone(name, source).to(device)
+        return load_diffusers_backbone(name, source, download).to(device)
     raise EngineError(f"There is no backbone called {name!r}; choose auto, compact, tiny or sd.")
 
 

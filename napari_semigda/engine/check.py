@@ -69,6 +69,11 @@ def check_settings(request: TrainRequest) -> None:
     check_output(request.out)
     if request.init is not None and not Path(request.init).is_file():
         raise EngineError(f"{request.init} is not there: choose the model file of an earlier round, or start afresh.")
+    if settings.backbone_source is not None and settings.backbone in ("auto", "compact") and request.init is None:
+        raise EngineError(
+            f"The compact backbone comes with the package, so {settings.backbone_source} is of no use to it: "
+            "choose the backbone tiny or sd as well, or leave the source out."
+        )
     if settings.max_steps is None and not settings.minutes > 0:  # "not >" so that nan is refused too
         raise EngineError(f"The training time is {settings.minutes:g} minutes: choose a number above 0.")
     if settings.max_steps is not None and settings.max_steps < 1:

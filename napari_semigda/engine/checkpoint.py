@@ -2,7 +2,8 @@
 
 Tensors are called ``weights.NAME`` (what predicts), ``clean.NAME`` (weights that never saw the held-out images: the
 next round starts from them, so that its held-out Dice stays honest) and ``backbone.NAME`` (the frozen decoder, so that
-the file predicts the same masks after an update of the package).
+the file predicts the same masks after an update of the package). The backbones `tiny` and `sd` are not in the file: it
+names where their weights came from and their SHA-256.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_semigda.engine.backbones import load_backbone
+from napari_semigda.engine.backbones import Backbone, load_backbone
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.types import EngineError
 
@@ -50,6 +51,7 @@ def save_model(path: Path, model: SemiGDA, header: Mapping[str, Any], clean: Map
     tensors |= {f"clean.{name}": _plain(weight) for name, weight in (clean or {}).items()}
     tensors |= {f"backbone.{name}": _plain(weight) for name, weight in model.backbone.portable_state().items()}
     head = {"schema": SCHEMA, "version": version("napari-semigda"), "class_count": model.class_count, **header}
+    head |= model.backbone.provenance()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,9 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def load_model(path: Path, device: torch.device, clean: bool = False) -> tuple[SemiGDA, dict[str, Any]]:
+def load_model(
+    path: Path, device: torch.device, clean: bool = False, source: str | None = None
+) -> tuple[SemiGDA, dict[str, Any]]:
     """A model and its header.
 
     Parameters
@@ -97,11 +101,13 @@ def load_model(path: Path, device: torch.device, clean: bool = False) -> tuple[S
         Where its weights go.
     clean
         Take the weights that never saw the held-out images, where the file has them.
+    source
+        Where the frozen backbone's weights are, when not where the file says; see `load_backbone`.
 
     Raises
     ------
     EngineError
-        As `read_header`, or when weights are missing or of another shape.
+        As `read_header`, or when weights are missing or of another shape, or the backbone is not the one of training.
     """
     header = read_header(path)
     try:
@@ -110,7 +116,7 @@ def load_model(path: Path, device: torch.device, clean: bool = False) -> tuple[S
             kind = "clean." if clean and any(n.startswith("clean.") for n in names) else "weights."
             weights = {n.removeprefix(kind): file.get_tensor(n) for n in names if n.startswith(kind)}
             frozen = {n.removeprefix("backbone."): file.get_tensor(n) for n in names if n.startswith("backbone.")}
-        model = SemiGDA(load_backbone(header["backbone"]), header["class_count"], header["mapper_width"])
+        model = SemiGDA(_backbone_of(header, path, source), header["class_count"], header["mapper_width"])
         if set(weights) != set(model.trained_parts()):
             raise KeyError("weights are missing")
         model.load_state_dict(weights, strict=False)
@@ -118,6 +124,25 @@ def load_model(path: Path, device: torch.device, clean: bool = False) -> tuple[S
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         raise EngineError(f"{path} is damaged: its weights do not fit together. Train the model again.") from error
     return model.to(device, memory_format=torch.channels_last).eval(), header
+
+
+def _backbone_of(header: Mapping[str, Any], path: Path, source: str | None) -> Backbone:
+    """The backbone that a model was trained on.
+
+    A file from a stranger must not reach for the network: only a source that the user names is downloaded.
+    """
+    try:
+        backbone = load_backbone(
+            header["backbone"], source=source or header.get("backbone_source"), download=source is not None
+        )
+    except EngineError as error:
+        raise EngineError(f"{path} cannot be used without the backbone it was trained on: {error}") from error
+    if backbone.provenance().get("backbone_digest") != header.get("backbone_digest"):
+        raise EngineError(
+            f"{path} was trained on other weights of the {backbone.name} backbone than those of "
+            f"{source or header.get('backbone_source')}: name the right ones as the source, or train the model again."
+        )
+    return backbone
 
 
 def _plain(weight: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ because their own ``encode`` and ``decode`` show no features and let nobody in b
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +16,69 @@ import torch
 from torch import Tensor, nn
 
 from napari_semigda.engine.backbones import Adapt, Backbone, Encoded
+from napari_semigda.engine.sources import locate, read_autoencoder, require
 from napari_semigda.engine.types import EngineError
 
-HUB = {"sd": ("AutoencoderKL", "stabilityai/sd-vae-ft-mse"), "tiny": ("AutoencoderTiny", "madebyollin/taesd")}
-"""Class of `diffusers` and where its weights are, by backbone."""
+
+class DiffusersBackbone(Backbone):
+    """What the two have in common: four levels, latents of Stable Diffusion's kind, weights that come from elsewhere.
+
+    Parameters
+    ----------
+    autoencoder
+        Of `diffusers`, with its weights.
+    origin : str
+        Where they came from; a model file records it.
+    """
+
+    level_strides = (8, 4, 2, 1)
+    _telling: tuple[str, ...]  # settings that change what the same weights compute
+
+    def __init__(self, autoencoder: Any, origin: str = "") -> None:
+        super().__init__()
+        if not self._fits(autoencoder.config):
+            raise EngineError(
+                f"The autoencoder {origin} is not built like Stable Diffusion's (three colours, four levels, latents "
+                f"at an eighth of the size), so the {self.name} backbone cannot use it: choose another one."
+            )
+        self.autoencoder = autoencoder
+        self.origin = origin
+        self.latent_channels = autoencoder.config.latent_channels
+
+    def provenance(self) -> dict[str, str]:
+        return {"backbone_source": self.origin, "backbone_digest": self.digest()}
+
+    def digest(self) -> str:
+        settings = {key: self.autoencoder.config[key] for key in self._telling}
+        return hashlib.sha256(f"{super().digest()} {json.dumps(settings, sort_keys=True)}".encode()).hexdigest()
+
+    def _fits(self, config: Any) -> bool:
+        raise NotImplementedError
 
 
-class StableDiffusionBackbone(Backbone):
+class StableDiffusionBackbone(DiffusersBackbone):
     """The paper's autoencoder: KL, stride 8, 4 latent channels, four levels down to full resolution.
 
     Parameters
     ----------
     autoencoder : diffusers.AutoencoderKL
+    origin : str
     """
 
     name = "sd"
-    level_strides = (8, 4, 2, 1)
+    _telling = ("act_fn", "norm_num_groups", "scaling_factor", "shift_factor")
 
-    def __init__(self, autoencoder: Any):
-        super().__init__()
-        self.autoencoder = autoencoder
-        self.latent_channels = autoencoder.config.latent_channels
+    def __init__(self, autoencoder: Any, origin: str = "") -> None:
+        super().__init__(autoencoder, origin)
         self.scale = autoencoder.config.scaling_factor
+        self.shift = autoencoder.config.shift_factor or 0.0
         self.level_channels = tuple(block.resnets[0].out_channels for block in autoencoder.decoder.up_blocks)
         self.feature_channels = tuple(block.resnets[-1].out_channels for block in autoencoder.encoder.down_blocks)[::-1]
         self.freeze()
 
     def decode(self, latent: Tensor, adapt: Adapt | None = None) -> Tensor:
         decoder = self.autoencoder.decoder
-        x = latent / self.scale
+        x = latent / self.scale + self.shift
         if self.autoencoder.post_quant_conv is not None:
             x = self.autoencoder.post_quant_conv(x)
         x = decoder.mid_block(decoder.conv_in(x))
@@ -70,24 +105,28 @@ class StableDiffusionBackbone(Backbone):
             moments = self.autoencoder.quant_conv(moments)
         mean, log_variance = moments.chunk(2, 1)
         log_variance = log_variance.clamp(-30, 20) + 2 * math.log(self.scale)
-        return Encoded(mean * self.scale, log_variance, tuple(reversed(features)))
+        return Encoded((mean - self.shift) * self.scale, log_variance, tuple(reversed(features)))
+
+    def _fits(self, config: Any) -> bool:
+        plain = {"DownEncoderBlock2D", "UpDecoderBlock2D"}
+        types = [*config.down_block_types, *config.up_block_types]
+        return len(types) == 8 and set(types) == plain and config.in_channels == config.out_channels == 3
 
 
-class TinyBackbone(Backbone):
+class TinyBackbone(DiffusersBackbone):
     """A tiny autoencoder that shares Stable Diffusion's latents; it has no posterior, so its samples are its means.
 
     Parameters
     ----------
     autoencoder : diffusers.AutoencoderTiny
+    origin : str
     """
 
     name = "tiny"
-    level_strides = (8, 4, 2, 1)
+    _telling = ("act_fn", "upsample_fn")
 
-    def __init__(self, autoencoder: Any):
-        super().__init__()
-        self.autoencoder = autoencoder
-        self.latent_channels = autoencoder.config.latent_channels
+    def __init__(self, autoencoder: Any, origin: str = "") -> None:
+        super().__init__(autoencoder, origin)
         self.level_channels = tuple(autoencoder.config.decoder_block_out_channels)
         self.feature_channels = tuple(reversed(autoencoder.config.encoder_block_out_channels))
         self.freeze()
@@ -113,40 +152,25 @@ class TinyBackbone(Backbone):
             after_block = _is_block(layer)
         return Encoded(x, torch.full_like(x, -30), tuple(reversed(features)))
 
+    def _fits(self, config: Any) -> bool:
+        blocks = (config.num_encoder_blocks, config.num_decoder_blocks)
+        whole = all(len(counts) == 4 and min(counts) > 0 for counts in blocks)
+        return whole and config.upsampling_scaling_factor == 2 and config.in_channels == config.out_channels == 3
+
 
 def _is_block(layer: nn.Module) -> bool:
     return not isinstance(layer, (nn.Conv2d, nn.Upsample, nn.ReLU))
 
 
-def load_diffusers_backbone(name: str, source: str | Path | None = None) -> Backbone:
-    """The `sd` or `tiny` backbone.
-
-    Parameters
-    ----------
-    name : {"sd", "tiny"}
-    source : str or Path, optional
-        Folder in the layout of `diffusers` (``config.json`` and safetensors), or a name on the hub; by default the
-        weights in `HUB`, downloaded once.
+def load_diffusers_backbone(name: str, source: str | Path | None = None, download: bool = True) -> DiffusersBackbone:
+    """The `sd` or `tiny` backbone; see `sources.locate` for what a source can be.
 
     Raises
     ------
     EngineError
-        If `diffusers` is not installed, or there are no weights or unreadable ones.
+        If `diffusers` is not installed, or there are no weights, or unreadable or unsuitable ones.
     """
-    kind, published = HUB[name]
-    try:
-        diffusers = import_module("diffusers")
-    except ImportError as error:
-        raise EngineError(
-            f"The {name} backbone needs the diffusers package; install it with: pip install diffusers, "
-            "or use the compact backbone."
-        ) from error
-    try:
-        # Never pickle: weights from strangers are data, not code.
-        autoencoder = getattr(diffusers, kind).from_pretrained(str(source or published), use_safetensors=True)
-    except Exception as error:
-        raise EngineError(
-            f"The {name} backbone's weights could not be had from {source or published}; "
-            "check the connection or the folder, or use the compact backbone."
-        ) from error
-    return (StableDiffusionBackbone if name == "sd" else TinyBackbone)(autoencoder)
+    require("diffusers", name)  # before anything is downloaded for it
+    found = locate(name, source, download)
+    autoencoder = read_autoencoder(name, found)
+    return (StableDiffusionBackbone if name == "sd" else TinyBackbone)(autoencoder, found.origin)

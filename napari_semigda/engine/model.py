@@ -50,17 +50,17 @@ class SemiGDA(nn.Module):
     class_count
         K, background included. No weight depends on it: classes are colours of a palette.
     mapper_width
-        Channels of the latent mapping model's first level (paper: 32).
+        Channels of the latent mapping model's first level; None takes the backbone's (paper: 32).
     """
 
-    def __init__(self, backbone: Backbone, class_count: int, mapper_width: int = 16) -> None:
+    def __init__(self, backbone: Backbone, class_count: int, mapper_width: int | None = None) -> None:
         super().__init__()
         self.class_count = class_count
-        self.mapper_width = mapper_width
+        self.mapper_width = mapper_width or backbone.mapper_width
         # The frozen generative model: image -> latent, latent -> picture.
         self.backbone = backbone
         # DAM: latent of the image -> latent of its mask, in two ways that can check each other.
-        self.latent_mapper = LatentMapper(backbone.latent_channels, mapper_width)  # branch V
+        self.latent_mapper = LatentMapper(backbone.latent_channels, self.mapper_width)  # branch V
         self.latent_encoder = LatentEncoder(backbone.latent_channels, backbone.level_strides)  # branch C
         # CDSA: details for the frozen decoder.
         self.image_adapters = AdapterSet(backbone.level_channels, backbone.feature_channels)

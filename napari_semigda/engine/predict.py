@@ -39,6 +39,8 @@ class Predictor:
         A `.semigda` file.
     device
         A device name, or "auto".
+    backbone_source
+        Where the weights of a `tiny` or `sd` backbone are, when not where the file says.
 
     Raises
     ------
@@ -46,9 +48,9 @@ class Predictor:
         When the file or the device cannot be used.
     """
 
-    def __init__(self, model: Path, device: DeviceName = "auto") -> None:
+    def __init__(self, model: Path, device: DeviceName = "auto", backbone_source: str | None = None) -> None:
         self.device = pick_device(device)
-        self._model, self.header = load_model(Path(model), self.device)
+        self._model, self.header = load_model(Path(model), self.device, source=backbone_source)
         self._view = View(**self.header["view"])
         self._table = ClassTable([c["id"] for c in self.header["classes"]], self.header["sparse"])
         self.class_ids: tuple[int, ...] = self._table.ids

@@ -86,11 +86,17 @@ class Round:
         self.table = ClassTable.of(self.planes, self.settings.sparse)
         count = len(self.table.ids)
         if self.earlier:
-            self.model, _ = load_model(Path(self.request.init), self.device, clean=True)
+            source, its = self.settings.backbone_source, self.earlier["backbone"]
+            if self.settings.backbone not in ("auto", its):
+                raise EngineError(
+                    f"{self.request.init} is built on the backbone {its}, so it cannot go on with "
+                    f"{self.settings.backbone}: choose {its}, or train from the start."
+                )
+            self.model, _ = load_model(Path(self.request.init), self.device, clean=True, source=source)
             self.model.class_count = count
             self.view, self.width = View(**self.earlier["view"]), self.earlier["structure_width"]
         else:
-            backbone = load_backbone(self.settings.backbone)
+            backbone = load_backbone(self.settings.backbone, source=self.settings.backbone_source)
             self.model = SemiGDA(backbone, count).to(self.device, memory_format=torch.channels_last)
             self.view, self.width = choose_view(self.planes, self.settings.crop)
         self.model.train()

@@ -52,6 +52,7 @@ class Settings:
 
     minutes: float = 5.0  # time to train for
     backbone: BackboneName = "auto"
+    backbone_source: str | None = None  # of tiny and sd: a folder, a file or a name on the hub; None is the published
     device: DeviceName = "auto"
     sparse: bool = False  # scribbles: 0 means "not annotated", background is a painted class
     seed: int = 0
