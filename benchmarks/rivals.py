@@ -95,7 +95,6 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
         torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
         optimiser.step()
         average.update()
-    average.load(average.snapshot())
     with torch.no_grad():
         for weight, averaged in zip(model.parameters(), average.snapshot().values(), strict=True):
             weight.copy_(averaged)

@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from torch import Tensor
 
+from napari_semigda.engine import metrics
 from napari_semigda.engine.average import MovingAverage
-from napari_semigda.engine.metrics import dice
+from napari_semigda.engine.metrics import dice, mean_foreground
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable
@@ -45,14 +46,14 @@ class Examiner:
     def examine(self, model: SemiGDA, average: MovingAverage) -> None:
         """Score the averaged weights; keep them when they are as good as the best so far."""
         by_class = self._score(model, average)
-        mean = _mean(by_class)
-        if mean is not None and (self.dice is None or mean >= self.dice):
+        mean = mean_foreground(by_class)
+        if not math.isnan(mean) and (self.dice is None or mean >= self.dice):
             self.dice, self.dice_by_class, self.best = mean, by_class, average.snapshot()
 
     def still_as_good(self, model: SemiGDA, average: MovingAverage) -> bool:
         """Once the held-out images have joined training, Dice on them falls only if something went wrong."""
-        mean = _mean(self._score(model, average))
-        return self.dice is None or mean is None or mean >= self.dice - 0.02
+        mean = mean_foreground(self._score(model, average))
+        return self.dice is None or math.isnan(mean) or mean >= self.dice - 0.02
 
     def _score(self, model: SemiGDA, average: MovingAverage) -> dict[int, float]:
         """Mean Dice of each class over the held-out images, nan where a class is on none."""
@@ -63,13 +64,7 @@ class Examiner:
                 belief = believe(model, self._reader.whole(i, self._view.scale), self._view)
                 mask = to_prediction(belief, self._planes[i], i, self._table).mask
                 scores.append(dice(mask, np.asarray(self._planes[i].mask), self._foreground, ignore))
-        columns = {c: [s[c] for s in scores if not math.isnan(s[c])] for c in self._foreground}
-        return {c: float(np.mean(values)) if values else math.nan for c, values in columns.items()}
-
-
-def _mean(by_class: dict[int, float]) -> float | None:
-    values = [v for v in by_class.values() if not math.isnan(v)]
-    return float(np.mean(values)) if values else None
+        return {c: metrics.average(score[c] for score in scores).mean for c in self._foreground}
 
 
 def hold_out(planes: Sequence[Plane], earlier: Collection[str] = (), seen: Collection[str] = ()) -> tuple[int, ...]:
