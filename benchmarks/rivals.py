@@ -89,7 +89,7 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
         loss = mask_loss(model(image * 2 - 1), target, weight)
         if arm == "mean-teacher" and pool.chosen:
             loss = loss + 0.3 * ramp_up(fraction) * _consistency(model, average, pool.draw(settings.batch).image)
-        clock.step += 1
+        clock.begin_step(fraction)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
