@@ -25,7 +25,7 @@ def ramp_up(progress: float) -> float:
 
 
 def mask_loss(branches: Branches, target: Tensor, weight: Tensor) -> Tensor:
-    """Dice + cross-entropy of both branches against class indices, where `weight` says that pixels count.
+    """Dice + cross-entropy of each working branch against class indices, where `weight` says that pixels count.
 
     Parameters
     ----------
@@ -41,7 +41,8 @@ def mask_loss(branches: Branches, target: Tensor, weight: Tensor) -> Tensor:
     Tensor
         A scalar; exactly 0 (with a zero gradient) when no pixel counts.
     """
-    return _one_branch(branches.v, target, weight) + _one_branch(branches.c, target, weight)
+    working = [answer for answer in branches if answer is not None]
+    return sum(_one_branch(answer, target, weight) for answer in working)
 
 
 def _one_branch(log_probabilities: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -19,16 +19,16 @@ from napari_semigda.engine.backbones import Backbone
 class Latents(NamedTuple):
     """What DAM gives for one image: both branches' latent of the mask, and the features for their adapters."""
 
-    v: Tensor  # (B, Cz, H/8, W/8)
+    v: Tensor | None  # (B, Cz, H/8, W/8); None where branch V rests
     c: Tensor  # (B, Cz, H/8, W/8)
     features_v: tuple[Tensor, ...]  # frozen encoder's, coarse to fine
     features_c: tuple[Tensor, ...]  # CNN's, coarse to fine
 
 
 class Branches(NamedTuple):
-    """Log-probabilities of both branches, (B, K, H, W) each."""
+    """Log-probabilities of both branches, (B, K, H, W) each; `v` is None where branch V rests."""
 
-    v: Tensor
+    v: Tensor | None
     c: Tensor
 
     def mean(self) -> Tensor:
@@ -70,12 +70,15 @@ class SemiGDA(nn.Module):
         """The target of stage 1: a mask is a picture too. (B, H, W) class indices -> (B, Cz, H/8, W/8)."""
         return self.backbone.encode(palette.paint(mask, self.class_count)).latent_mean
 
-    def align(self, image: Tensor, sample: bool = False) -> Latents:
+    def align(self, image: Tensor, sample: bool = False, with_v: bool = True) -> Latents:
         """DAM: (B, 3, H, W) in [-1, 1] -> the mask's latent, as each branch sees it.
 
         With `sample`, branch V starts from a draw of the image's latent distribution instead of its mean (the paper
-        does so in half of the training steps).
+        does so in half of the training steps). Without `with_v`, only branch C works.
         """
+        if not with_v:
+            latent_c, features_c = self.latent_encoder(image)
+            return Latents(None, latent_c, (), features_c)
         encoded = self.backbone.encode(image)
         latent = encoded.sample() if sample else encoded.latent_mean
         latent_c, features_c = self.latent_encoder(image)
@@ -83,14 +86,12 @@ class SemiGDA(nn.Module):
 
     def generate(self, latents: Latents) -> Branches:
         """CDSA: both latents through the frozen decoder, each with its own skip adapters -> log-probabilities."""
-        return Branches(
-            self._generate(latents.v, latents.features_v, self.image_adapters),
-            self._generate(latents.c, latents.features_c, self.mask_adapters),
-        )
+        v = None if latents.v is None else self._generate(latents.v, latents.features_v, self.image_adapters)
+        return Branches(v, self._generate(latents.c, latents.features_c, self.mask_adapters))
 
-    def forward(self, image: Tensor, sample: bool = False) -> Branches:
+    def forward(self, image: Tensor, sample: bool = False, with_v: bool = True) -> Branches:
         """(B, 3, H, W) in [-1, 1], sides multiples of 32 -> (B, K, H, W) log-probabilities of both branches."""
-        return self.generate(self.align(image, sample))
+        return self.generate(self.align(image, sample, with_v))
 
     def _generate(self, latent: Tensor, features: tuple[Tensor, ...], adapters: AdapterSet) -> Tensor:
         picture = self.backbone.decode(latent, lambda level, x: adapters[level](x, features[level]))  # (B, 3, H, W)

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_semigda.engine import augment
 from napari_semigda.engine.alignment import alignment_loss, cross_alignment_loss
+from napari_semigda.engine.augment import Augmentation, borrow_colours, random_box
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.device import mixed_precision
-from napari_semigda.engine.losses import mask_loss, pseudo_mask
+from napari_semigda.engine.losses import mask_loss
 from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.pseudo import PseudoMasks
 from napari_semigda.engine.sampling import Batch, CropSampler
 
-UNLABELLED_PART = 0.25  # share of unlabelled crops in a step: few, because each replaces a painted one
-CONFIDENCE = 0.9  # least mean probability of a pseudo-mask's pixel that counts
+V_EVERY = 2  # branch V has frozen features: it learns as much from every other step, and C gets more steps
+BORROWED = (0.3, 1.0)  # how much of another picture's colours
 
 
 class Objective:
@@ -28,15 +29,17 @@ class Objective:
     model
         In training mode, on its device.
     average
-        Its averaged weights are the teacher that makes pseudo-masks: steadier than the network being trained, and
-        better with every step (Tarvainen & Valpola, 2017; the paper takes the network itself).
+        Its averaged weights, which make the pseudo-masks (`pseudo`).
     labelled, unlabelled
         Where crops come from; `labelled` may be replaced during the run.
     crops
         Crops a step.
     rng
-        Decides when latents are sampled and boxes mixed.
+        Decides when latents are sampled, and what is borrowed and pasted.
     """
+
+    pasted_side = (0.4, 0.8)
+    """Sides of a pasted box, as a share of the crop's (paper: 2/3)."""
 
     def __init__(
         self,
@@ -47,11 +50,13 @@ class Objective:
         crops: int,
         rng: np.random.Generator,
     ) -> None:
-        self.model, self._average, self.labelled, self.unlabelled = model, average, labelled, unlabelled
+        self.model, self.labelled, self.unlabelled = model, labelled, unlabelled
         self.crops, self._rng = crops, rng
+        self._pseudo_masks = PseudoMasks(model, average, unlabelled, rng)
+        self._steps = 0  # of stage 2
         self.device = next(iter(model.trained_parts().values())).device
         self.loss, self.unlabelled_loss = RunningMean(), RunningMean()
-        self._vary = augment.Augmentation(labelled.view.poses)
+        self._vary = Augmentation(labelled.view.poses)
 
     def alignment(self, unlabelled_weight: float) -> Tensor:
         """Stage 1 (DAM): the latents of painted masks, and on unlabelled images the other branch's latent."""
@@ -74,43 +79,50 @@ class Objective:
         return loss
 
     def segmentation(self, unlabelled_weight: float) -> Tensor:
-        """Stage 2 (CDSA): painted pixels, and with a weight, pseudo-masks mixed into the batch."""
-        batch, painted = self._mixed_batch() if unlabelled_weight > 0 else self._painted_batch()
+        """Stage 2 (CDSA): painted pixels, and with a weight, pseudo-masks pasted into the pictures."""
+        batch = self._varied(self._in_other_colours(self.labelled.draw(self.crops)))
+        painted = torch.ones_like(batch.weight)
+        if unlabelled_weight > 0:
+            batch, painted = self._with_pieces(batch)
+        with_v = self._steps % V_EVERY == 0
+        self._steps += 1
         with mixed_precision(self.device):
-            branches = self.model(batch.image * 2 - 1, sample=self._half_of_the_time())
+            branches = self.model(batch.image * 2 - 1, sample=self._half_of_the_time(), with_v=with_v)
         loss = mask_loss(branches, batch.target, batch.weight * painted)
-        self.loss.add(loss)
+        self.loss.add(loss / (1 + with_v))
         if unlabelled_weight > 0:
             unlabelled = mask_loss(branches, batch.target, batch.weight * (1 - painted))
-            self.unlabelled_loss.add(unlabelled)
+            self.unlabelled_loss.add(unlabelled / (1 + with_v))
             loss = loss + unlabelled_weight * unlabelled
         return loss
 
-    def _painted_batch(self) -> tuple[Batch, Tensor]:
-        batch = self._varied(self.labelled.draw(self.crops))
-        return batch, torch.ones_like(batch.weight)
+    def _in_other_colours(self, batch: Batch) -> Batch:
+        """Half of the painted crops take on colours of unlabelled ones: it costs nothing to learn from those."""
+        chosen = np.flatnonzero(self._rng.random(len(batch.image)) < 0.5)
+        if not len(self.unlabelled) or not len(chosen):
+            return batch
+        image, donor = batch.image.clone(), self.unlabelled.draw(len(chosen)).image
+        amount = torch.from_numpy(self._rng.uniform(*BORROWED, len(chosen))).float()
+        image[chosen] = borrow_colours(image[chosen], donor, amount)
+        return batch._replace(image=image)
 
-    def _mixed_batch(self) -> tuple[Batch, Tensor]:
-        """Painted crops and a few unlabelled ones; in half of the steps a box is swapped between them.
+    def _with_pieces(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """Paste a box of a pseudo-labelled crop into half of the pictures (the paper's mixing, in one direction).
+
+        No painted picture is lost and the batch stays as large as it is, so a step costs no more.
 
         Returns the batch and (B, crop, crop) float, 1 where a pixel's target was painted by the user.
         """
-        few = max(1, round(self.crops * UNLABELLED_PART))
-        a, b = self._varied(self.labelled.draw(self.crops - few)), self._varied(self._pseudo_labelled(few))
-        painted = torch.ones_like(a.weight), torch.zeros_like(b.weight)
-        pairs = [(a.image, b.image), (a.target, b.target), (a.weight, b.weight), painted]
-        if self._half_of_the_time():
-            box = augment.random_box(*a.target.shape[-2:])
-            pairs = [_swapped(first, second, box) for first, second in pairs]
-        image, target, weight, painted_by_user = (torch.cat(pair) for pair in pairs)
-        return Batch(image, target, weight), painted_by_user
-
-    def _pseudo_labelled(self, count: int) -> Batch:
-        """Unlabelled crops with what both branches of the teacher agree on, made before they are varied."""
-        batch = self.unlabelled.draw(count).to(self.device)
-        with self._average.applied(), torch.no_grad(), mixed_precision(self.device):
-            branches = self.model(batch.image * 2 - 1)
-        return Batch(batch.image, *pseudo_mask(branches, CONFIDENCE))
+        pieces = self._varied(self._pseudo_masks.draw(len(batch.image)))
+        batch = Batch(*(part.clone() for part in batch))
+        painted = torch.ones_like(batch.weight)
+        for i in range(len(painted)):
+            if self._half_of_the_time():
+                box = (i, ..., *random_box(*painted.shape[1:], share=float(self._rng.uniform(*self.pasted_side))))
+                for whole, piece in zip(batch, pieces, strict=True):
+                    whole[box] = piece[box]
+                painted[box] = 0.0
+        return batch, painted
 
     def _varied(self, batch: Batch) -> Batch:
         batch = batch.to(self.device)
@@ -118,13 +130,6 @@ class Objective:
 
     def _half_of_the_time(self) -> bool:
         return bool(self._rng.random() < 0.5)
-
-
-def _swapped(many: Tensor, few: Tensor, box: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
-    """Swap a box between the second batch and as many of the first."""
-    n = min(len(many), len(few))
-    first, second = augment.mix_boxes(many[:n], few[:n], box)
-    return torch.cat([first, many[n:]]), torch.cat([second, few[n:]])
 
 
 class RunningMean:

@@ -108,6 +108,8 @@ class Round:
         self.examiner = Examiner(self.planes, held_out, self.reader, self.view, self.table)
         painted = [i for i, plane in enumerate(self.planes) if plane.mask is not None]
         bare = [i for i, plane in enumerate(self.planes) if plane.mask is None and not self.reader.is_flat(i)]
+        if self.settings.unlabelled_weight <= 0:
+            bare = []
         self.teaching = [i for i in painted if i not in held_out]
         self.objective = Objective(
             self.model,
@@ -126,7 +128,8 @@ class Round:
         trunk = [w for name, w in parts.items() if ".trunk." in name]
         rest = [w for name, w in parts.items() if ".trunk." not in name]
         groups = [{"params": trunk, "rate": TRUNK_RATE}, {"params": rest, "rate": LEARNING_RATE}]
-        return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-2)
+        fused = self.device.type in ("cpu", "cuda")  # four times as fast on a CPU
+        return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-2, fused=fused)
 
     # ---- the course ---------------------------------------------------------------------------------------------
 
@@ -167,7 +170,7 @@ class Round:
         return self.settings.unlabelled_weight * ramp_up(since)
 
     def _uses_unlabelled(self) -> bool:
-        return len(self.objective.unlabelled) > 0 and self.settings.unlabelled_weight > 0
+        return len(self.objective.unlabelled) > 0
 
     def _check(self) -> Iterator[Report]:
         """Dice on the held-out images, as long as they are kept back; the best weights are remembered."""

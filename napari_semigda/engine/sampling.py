@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +18,7 @@ _ZOOM = (0.8, 1.25)
 _POINTS = 2000  # painted pixels remembered a class and plane
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Pictures with what is known of their pixels."""
 
     image: Tensor  # (B, 3, crop, crop) float32 in [0, 1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_semigda.engine.augment import Augmentation, mix_boxes, random_box
+from napari_semigda.engine.augment import Augmentation, borrow_colours
 from napari_semigda.engine.normalise import find_contrast, to_unit
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.types import Plane
@@ -92,9 +92,19 @@ def test_augmentation_moves_picture_and_mask_together():
     assert not torch.equal(moved_target, target)
 
 
-def test_mixing_swaps_one_box_and_keeps_everything():
-    a, b = torch.zeros(2, 30, 30), torch.ones(2, 30, 30)
-    mixed_a, mixed_b = mix_boxes(a, b, random_box(30, 30))
-    assert torch.equal(mixed_a + mixed_b, torch.ones(2, 30, 30))
-    assert mixed_a.sum() == 2 * 20 * 20
-    assert a.sum() == 0
+def test_borrowed_colours_keep_structures():
+    torch.manual_seed(0)
+    image, donor = 0.2 + 0.2 * torch.rand(2, 3, 32, 32), 0.5 + 0.3 * torch.rand(2, 3, 32, 32)
+    moved = borrow_colours(image, donor, torch.tensor([0.0, 1.0]))
+    assert torch.allclose(moved[0], image[0], atol=1e-6)
+    assert torch.allclose(moved[1].mean((1, 2)), donor[1].mean((1, 2)), atol=0.01)
+    assert torch.allclose(moved[1].std((1, 2)), donor[1].std((1, 2)), atol=0.01)
+    assert torch.corrcoef(torch.stack([moved[1].flatten(), image[1].flatten()]))[0, 1] > 0.98
+
+
+def test_grey_pictures_stay_grey_and_a_flat_one_is_not_blown_up():
+    grey, donor = torch.rand(1, 1, 32, 32).expand(1, 3, -1, -1), torch.rand(1, 1, 32, 32).expand(1, 3, -1, -1)
+    moved = borrow_colours(grey, donor, torch.ones(1))
+    assert torch.allclose(moved[:, 0], moved[:, 2], atol=1e-6)
+    flat = borrow_colours(torch.full((1, 3, 8, 8), 0.5), donor, torch.ones(1))
+    assert flat.std() < 1e-3

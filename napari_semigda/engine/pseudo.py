@@ -1,0 +1,61 @@
+"""Pseudo-masks: what the model itself believes of images that nobody painted, kept for a while and then renewed."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import torch
+
+from napari_semigda.engine.average import MovingAverage
+from napari_semigda.engine.device import mixed_precision
+from napari_semigda.engine.losses import pseudo_mask
+from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.sampling import Batch, CropSampler
+
+CONFIDENCE = 0.9  # least mean probability of a pseudo-mask's pixel that counts
+KEPT = 32  # crops: enough variety, and all of them newer than some 60 steps
+RENEWED, RENEW_EVERY = 2, 4  # crops, steps: half a crop a step, a tenth of its work
+
+
+class PseudoMasks:
+    """Unlabelled crops with pseudo-masks, a few dozen at a time.
+
+    The teacher is the averaged weights: steadier than the network being trained, and better with every step (Tarvainen
+    & Valpola, 2017; the paper takes the network itself). Making pseudo-masks anew at each step costs a tenth to a fifth
+    of the steps, making them once lets early mistakes stay: so the oldest are replaced by and by.
+
+    Parameters
+    ----------
+    model, average
+        The network and its averaged weights.
+    crops
+        Where unlabelled crops come from.
+    rng
+        Chooses among the crops kept.
+    """
+
+    def __init__(self, model: SemiGDA, average: MovingAverage, crops: CropSampler, rng: np.random.Generator) -> None:
+        self._model, self._average, self._crops, self._rng = model, average, crops, rng
+        self._device = next(iter(model.trained_parts().values())).device
+        self._kept: deque[Batch] = deque(maxlen=KEPT)
+        self._draws = 0
+
+    def draw(self, count: int) -> Batch:
+        """`count` different crops; their weight is 1 where the pseudo-mask counts, 0 elsewhere."""
+        while len(self._kept) < max(KEPT, count):
+            self._renew(4)
+        if self._draws % RENEW_EVERY == RENEW_EVERY - 1:
+            self._renew(RENEWED)
+        self._draws += 1
+        chosen = [self._kept[i] for i in self._rng.choice(len(self._kept), count, replace=False)]
+        return Batch(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
+
+    def _renew(self, count: int) -> None:
+        batch = self._crops.draw(count).to(self._device)
+        with self._average.applied(), torch.no_grad(), mixed_precision(self._device):
+            branches = self._model(batch.image * 2 - 1)
+        target, weight = pseudo_mask(branches, CONFIDENCE)
+        self._kept.extend(
+            Batch(*parts) for parts in zip(*(t.split(1) for t in (batch.image, target, weight)), strict=True)
+        )
