@@ -59,21 +59,29 @@ class LatentMapper(nn.Module):
         Channels of the VAE's latent, in and out.
     width
         Channels of the first level; the paper has 32.
+    context
+        Channels that come in beside the latent; the paper has none.
     multipliers
         Width of every level, in units of `width`; the paper has 1, 2, 4, 4.
     """
 
-    def __init__(self, latent_channels: int, width: int = 32, multipliers: tuple[int, ...] = (1, 2, 4, 4)) -> None:
+    def __init__(
+        self,
+        latent_channels: int,
+        width: int = 32,
+        context: int = 0,
+        multipliers: tuple[int, ...] = (1, 2, 4, 4),
+    ) -> None:
         super().__init__()
         widths = [width * m for m in multipliers]
-        self.enter = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
+        self.enter = nn.Conv2d(latent_channels + context, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_attended(a, b) for a, b in zip([widths[0], *widths], widths, strict=False))
         joined = [below + beside for below, beside in zip(widths[:0:-1], widths[-2::-1], strict=True)]
         self.up = nn.ModuleList(_attended(a, b) for a, b in zip(joined, widths[-2::-1], strict=True))
         self.leave = nn.Conv2d(widths[0], latent_channels, 3, padding=1)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """(B, Cz, h/8, w/8) latent of the image -> latent of its mask, same shape."""
+        """(B, Cz + context, h/8, w/8) latent of the image and what is beside it -> latent of its mask (B, Cz, ...)."""
         x = self.enter(latent)
         beside = []
         for block in self.down:

@@ -64,6 +64,8 @@ class Backbone(nn.Module):
         Pixels of the image that one pixel of a level stands for, coarse to fine.
     mapper_width : int
         Channels of the first level of the latent mapping model that suits these latents.
+    maps_features : bool
+        Whether that model sees the coarsest features beside the latent.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Backbone(nn.Module):
     level_strides: tuple[int, ...]
     downsampling = 8
     mapper_width = 32  # the paper's
+    maps_features = False
 
     def encode(self, image: Tensor) -> Encoded:
         """Latent and features of images or painted masks.
@@ -212,6 +215,7 @@ class CompactBackbone(Backbone):
     level_channels = (96, 48, 24)
     level_strides = (8, 4, 2)
     mapper_width = 16
+    maps_features = True  # the latents hold what a picture looks like, the features what it shows: 2 Dice points for V
 
     def __init__(self, weights: Path | None = COMPACT_WEIGHTS):
         super().__init__()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from napari_semigda.engine import palette
@@ -59,8 +60,9 @@ class SemiGDA(nn.Module):
         self.mapper_width = mapper_width or backbone.mapper_width
         # The frozen generative model: image -> latent, latent -> picture.
         self.backbone = backbone
+        self._context = backbone.feature_channels[0] if backbone.maps_features else 0
         # DAM: latent of the image -> latent of its mask, in two ways that can check each other.
-        self.latent_mapper = LatentMapper(backbone.latent_channels, self.mapper_width)  # branch V
+        self.latent_mapper = LatentMapper(backbone.latent_channels, self.mapper_width, self._context)  # branch V
         self.latent_encoder = LatentEncoder(backbone.latent_channels, backbone.level_strides)  # branch C
         # CDSA: details for the frozen decoder.
         self.image_adapters = AdapterSet(backbone.level_channels, backbone.feature_channels)
@@ -81,6 +83,8 @@ class SemiGDA(nn.Module):
             return Latents(None, latent_c, (), features_c)
         encoded = self.backbone.encode(image)
         latent = encoded.sample() if sample else encoded.latent_mean
+        if self._context:
+            latent = torch.cat([latent, encoded.features[0]], 1)
         latent_c, features_c = self.latent_encoder(image)
         return Latents(self.latent_mapper(latent), latent_c, encoded.features, features_c)
 
