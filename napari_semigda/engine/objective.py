@@ -99,7 +99,7 @@ class Objective:
         a, b = self._varied(self.labelled.draw(self.crops - few)), self._varied(self._pseudo_labelled(few))
         painted = torch.ones_like(a.weight), torch.zeros_like(b.weight)
         pairs = [(a.image, b.image), (a.target, b.target), (a.weight, b.weight), painted]
-        if self._half_of_the_time():
+        if self._swaps_boxes():
             box = augment.random_box(*a.target.shape[-2:])
             pairs = [_swapped(first, second, box) for first, second in pairs]
         image, target, weight, painted_by_user = (torch.cat(pair) for pair in pairs)
@@ -115,6 +115,9 @@ class Objective:
     def _varied(self, batch: Batch) -> Batch:
         batch = batch.to(self.device)
         return Batch(*self._vary(batch.image, batch.target, batch.weight))
+
+    def _swaps_boxes(self) -> bool:
+        return self._half_of_the_time()
 
     def _half_of_the_time(self) -> bool:
         return bool(self._rng.random() < 0.5)
