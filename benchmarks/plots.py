@@ -8,9 +8,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from cells import ALL, PLOTS, README, SETS, WIDE
+from cells import ALL, PLOTS, README, SETS, SHORT
 from tables import dice, differences
 
+COLOURED = (*SHORT, *("", "", "", ""), *SETS)  # ten colours, then round again
 Curves = dict[str, dict[float | str, list[float]]]
 """Label -> x -> values of the seeds."""
 
@@ -65,7 +66,7 @@ def _gain(name: str, cells: list[dict]) -> list[str]:
 def _curves(cells: list[dict], x: Callable[[dict], float | str]) -> Curves:
     """Arms with at least two places on the axis."""
     curves: Curves = {}
-    for arm in WIDE:
+    for arm in SHORT:
         for cell in cells:
             if cell["arm"] == arm:
                 curves.setdefault(arm, {}).setdefault(x(cell), []).append(dice(cell))
@@ -78,7 +79,9 @@ def _draw(panel, curves: Curves, title: str, axis: str) -> None:
         xs = [x for x in places if x in curve]
         mean = [statistics.fmean(curve[x]) for x in xs]
         sd = [statistics.stdev(curve[x]) if len(curve[x]) > 1 else 0 for x in xs]
-        panel.errorbar([places.index(x) for x in xs], mean, sd, label=label, marker="o", markersize=3, capsize=2)
+        colour = f"C{COLOURED.index(label)}"  # the same in every panel, whatever is missing there
+        where = [places.index(x) for x in xs]
+        panel.errorbar(where, mean, sd, label=label, color=colour, marker="o", markersize=3, capsize=2)
     panel.set_xticks(range(len(places)), [x if x == ALL else f"{x:g}" for x in places])
     panel.set(title=title, xlabel=axis)
 

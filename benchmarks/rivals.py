@@ -125,7 +125,8 @@ def train_forest(planes: Sequence[Plane], settings: Settings) -> tuple[Look, int
     def features(plane: Plane) -> np.ndarray:
         image = np.asarray(plane.image)[..., :3] if plane.image.ndim == 3 else np.asarray(plane.image)
         axis = -1 if image.ndim == 3 else None
-        return multiscale_basic_features(image, channel_axis=axis, sigma_max=8, num_workers=1)
+        # The last positional one is the number of workers, whose name differs between releases.
+        return multiscale_basic_features(image, True, True, True, 0.5, 8, None, 1, channel_axis=axis)
 
     rows, answers = [], []
     for plane in planes:
