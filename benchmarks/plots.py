@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from cells import ALL, PLOTS, README, SETS, SHORT
 from tables import dice, differences
 
-COLOURED = (*SHORT, *("", "", "", ""), *SETS)  # ten colours, then round again
 Curves = dict[str, dict[float | str, list[float]]]
 """Label -> x -> values of the seeds."""
 
@@ -52,7 +51,7 @@ def _gain(name: str, cells: list[dict]) -> list[str]:
         here = [c for c in cells if c["minutes"] == minutes]
         for title, values in differences(here, "semigda-supervised").items():
             curves.setdefault(title, {})[minutes] = values
-    curves = {title: curve for title, curve in curves.items() if len(curve) > 1}
+    curves = {title: curves[title] for title in SETS if len(curves.get(title, ())) > 1}
     if not curves:
         return []
     figure, axes = _figure(1)
@@ -79,7 +78,9 @@ def _draw(panel, curves: Curves, title: str, axis: str) -> None:
         xs = [x for x in places if x in curve]
         mean = [statistics.fmean(curve[x]) for x in xs]
         sd = [statistics.stdev(curve[x]) if len(curve[x]) > 1 else 0 for x in xs]
-        colour = f"C{COLOURED.index(label)}"  # the same in every panel, whatever is missing there
+        colour = (
+            f"C{(SHORT if label in SHORT else SETS).index(label)}"  # the same in every panel, whatever is missing there
+        )
         where = [places.index(x) for x in xs]
         panel.errorbar(where, mean, sd, label=label, color=colour, marker="o", markersize=3, capsize=2)
     panel.set_xticks(range(len(places)), [x if x == ALL else f"{x:g}" for x in places])
