@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from napari_semigda.engine import palette
 from napari_semigda.engine.adapters import AdapterSet
 from napari_semigda.engine.backbones import CompactDecoder
-from napari_semigda.engine.check import check_request
 from napari_semigda.engine.model import Branches, Latents, SemiGDA
 from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.round import Round
+from napari_semigda.engine.train import Trainer
 from napari_semigda.engine.types import Report, Stage, TrainRequest
 
 
@@ -110,13 +110,13 @@ class AblatedRound(Round):
     ----------
     ablation
         Which.
-    request
-        As for `Trainer.fit`.
+    *arguments
+        Of the round.
     """
 
-    def __init__(self, ablation: Ablation, request: TrainRequest) -> None:
+    def __init__(self, ablation: Ablation, *arguments) -> None:
         self.ablation = ablation
-        super().__init__(check_request(request)[0], lambda: False, lambda: None)
+        super().__init__(*arguments)
 
     def _start_model(self) -> None:
         super()._start_model()
@@ -137,11 +137,24 @@ class AblatedRound(Round):
         return "learning" if stage == "aligning" and not self.ablation.aligns else stage
 
 
+class AblatedTrainer(Trainer):
+    """Trains such rounds; `round` is the last one."""
+
+    def __init__(self, ablation: Ablation) -> None:
+        super().__init__()
+        self._ablation = ablation
+        self.round: AblatedRound | None = None
+
+    def rounds(self, *arguments) -> AblatedRound:
+        self.round = AblatedRound(self._ablation, *arguments)
+        return self.round
+
+
 def train_ablated(ablation: Ablation, request: TrainRequest) -> tuple[SemiGDA, Report]:
     """Train; the network with the weights that were saved, and the last report."""
-    training = AblatedRound(ablation, request)
-    last = list(training.run())[-1]
+    trainer = AblatedTrainer(ablation)
+    last = list(trainer.fit(request))[-1]
     saved = load_file(request.out)
     weights = {name.removeprefix("weights."): w for name, w in saved.items() if name.startswith("weights.")}
-    training.model.load_state_dict(weights, strict=False)
-    return training.model.eval(), last
+    trainer.round.model.load_state_dict(weights, strict=False)
+    return trainer.round.model.eval(), last

@@ -81,7 +81,7 @@ def train_semigda(arm: str, pool: list, settings, folder: Path):
         model, _ = load_model(request.out, pick_device(settings.device))
     header = read_header(request.out)
     table = ClassTable([c["id"] for c in header["classes"]], header["sparse"])
-    return look_with(model, View(**header["view"]), table), last.step, last.dice
+    return look_with(model, View.of_model(header), table), last.step, last.dice
 
 
 @app.command()
