@@ -8,16 +8,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from answers import Answer, Look
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
 from napari_semigda.engine.augment import Augmentation
 from napari_semigda.engine.average import MovingAverage
+from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.efficientnet import efficientnet_lite0
 from napari_semigda.engine.losses import mask_loss, ramp_up
 from napari_semigda.engine.model import Branches
@@ -26,9 +28,6 @@ from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock
 from napari_semigda.engine.types import Plane, Settings
 from napari_semigda.engine.view import PlaneReader, choose_view
-
-Segment = Callable[[Plane], np.ndarray]
-"""Plane -> (H, W) uint8 class ids."""
 
 
 class EncoderUNet(nn.Module):
@@ -65,7 +64,12 @@ class Single(nn.Module):
         return dict(self.named_parameters())
 
 
-def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tuple[Segment, int]:
+def basic_unet(class_count: int) -> BasicUNet:
+    """MONAI's U-Net in its usual width."""
+    return BasicUNet(2, 3, class_count, features=(32, 32, 64, 128, 256, 32))
+
+
+def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tuple[Look, int]:
     """Train one of the network rivals under the same clock as ours; returns it and its number of steps."""
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
@@ -76,19 +80,23 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
     unlabelled = [i for i, p in enumerate(planes) if p.mask is None]
     sampler, pool = (CropSampler(planes, reader, c, view, table, rng) for c in (labelled, unlabelled))
     count = len(table.ids)
-    net = BasicUNet(2, 3, count, features=(32, 32, 64, 128, 256, 32)) if arm == "unet" else EncoderUNet(count)
-    model = Single(net, count).to(memory_format=torch.channels_last).train()
+    device = pick_device(settings.device)
+    net = basic_unet(count) if arm == "unet" else EncoderUNet(count)
+    model = Single(net, count).to(device, memory_format=torch.channels_last).train()
     average = MovingAverage(model.trained_parts())
     optimiser = _optimiser(model)
     vary = Augmentation(view.poses)
     while (fraction := clock.fraction()) < 1:
         for group in optimiser.param_groups:
             group["lr"] = group["rate"] * min(1.0, (clock.step + 1) / 20) * max(0.01, (1 - fraction) ** 0.9)
-        batch = sampler.draw(settings.batch)
+        batch = sampler.draw(settings.batch).to(device)
         image, target, weight = vary(batch.image, batch.target, batch.weight)
-        loss = mask_loss(model(image * 2 - 1), target, weight)
+        with mixed_precision(device):
+            branches = model(image * 2 - 1)
+        loss = mask_loss(branches, target, weight)
         if arm == "mean-teacher" and pool.chosen:
-            loss = loss + 0.3 * ramp_up(fraction) * _consistency(model, average, pool.draw(settings.batch).image)
+            more = pool.draw(settings.batch).to(device).image
+            loss = loss + 0.3 * ramp_up(fraction) * _consistency(model, average, more)
         clock.begin_step(fraction)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -99,14 +107,14 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
         for weight, averaged in zip(model.parameters(), average.snapshot().values(), strict=True):
             weight.copy_(averaged)
 
-    def segment(plane: Plane) -> np.ndarray:
+    def look(plane: Plane) -> Answer:
         belief = believe(model, PlaneReader([plane]).whole(0, view.scale), view, turns=True)
-        return to_prediction(belief, plane, 0, table).mask
+        return Answer(to_prediction(belief, plane, 0, table).mask)
 
-    return segment, clock.step
+    return look, clock.step
 
 
-def train_forest(planes: Sequence[Plane], settings: Settings) -> tuple[Segment, int]:
+def train_forest(planes: Sequence[Plane], settings: Settings) -> tuple[Look, int]:
     """A random forest on intensity, edge and texture features at five scales; no clock, it takes what it takes."""
     from skimage.feature import multiscale_basic_features
     from sklearn.ensemble import RandomForestClassifier
@@ -117,7 +125,8 @@ def train_forest(planes: Sequence[Plane], settings: Settings) -> tuple[Segment, 
     def features(plane: Plane) -> np.ndarray:
         image = np.asarray(plane.image)[..., :3] if plane.image.ndim == 3 else np.asarray(plane.image)
         axis = -1 if image.ndim == 3 else None
-        return multiscale_basic_features(image, channel_axis=axis, sigma_max=8, num_workers=1)
+        # The last positional one is the number of workers, whose name differs between releases.
+        return multiscale_basic_features(image, True, True, True, 0.5, 8, None, 1, channel_axis=axis)
 
     rows, answers = [], []
     for plane in planes:
@@ -130,18 +139,19 @@ def train_forest(planes: Sequence[Plane], settings: Settings) -> tuple[Segment, 
     forest = RandomForestClassifier(100, min_samples_leaf=5, random_state=settings.seed, class_weight="balanced")
     forest.fit(np.concatenate(rows), np.concatenate(answers))
 
-    def segment(plane: Plane) -> np.ndarray:
+    def look(plane: Plane) -> Answer:
         found = features(plane)
-        return table.to_ids(forest.predict(found.reshape(-1, found.shape[-1])).reshape(plane.size))
+        return Answer(table.to_ids(forest.predict(found.reshape(-1, found.shape[-1])).reshape(plane.size)))
 
-    return segment, 100
+    return look, 100
 
 
 def _consistency(model: Single, average: MovingAverage, image: Tensor) -> Tensor:
     """Squared distance of the student on a strongly varied picture to the teacher on the plain one."""
     with average.applied(), torch.no_grad():
         taught = model(image * 2 - 1).v.exp()
-    noisy = (image * (1 + 0.2 * torch.randn(len(image), 1, 1, 1)) + 0.05 * torch.randn_like(image)).clamp(0, 1)
+    gain = torch.randn(len(image), 1, 1, 1, device=image.device)
+    noisy = (image * (1 + 0.2 * gain) + 0.05 * torch.randn_like(image)).clamp(0, 1)
     return F.mse_loss(model(noisy * 2 - 1).v.exp(), taught) * taught.shape[1]
 
 

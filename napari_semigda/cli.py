@@ -79,6 +79,9 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     unlabelled_weight: Annotated[
         float, typer.Option(help="Most weight of unlabelled images; 0 leaves them out.", rich_help_panel=_MORE)
     ] = Settings.unlabelled_weight,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the steps: for long runs on a GPU.", rich_help_panel=_MORE)
+    ] = Settings.compile,
 ) -> None:
     """Train a model. An image whose stem has a mask is labelled, every other one unlabelled.
 
@@ -97,6 +100,7 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
         max_steps=max_steps,
         clock=clock,
         backbone_source=backbone_source,
+        compile=compile,
     )
     request = TrainRequest((), out, settings, init, plan=plan)
     check_settings(request)  # what is quick to say comes before the images are looked at

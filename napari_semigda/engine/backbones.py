@@ -92,6 +92,9 @@ class Backbone(nn.Module):
         """
         if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % SIDE_MULTIPLE or image.shape[3] % SIDE_MULTIPLE:
             raise ValueError(f"images are (B, 3, H, W) with sides in multiples of 32, got {tuple(image.shape)}")
+        # Encodings are not kept: every crop is cut, turned and coloured anew, so none is seen twice. The paper's fixed
+        # pictures could be encoded once; of a step with `sd` that is a twelfth of the arithmetic, which is not worth
+        # training on fewer different crops. Within a step every crop is encoded once and serves both branches.
         with torch.no_grad():
             return self._encode(image)
 

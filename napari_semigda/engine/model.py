@@ -78,15 +78,17 @@ class SemiGDA(nn.Module):
         With `sample`, branch V starts from a draw of the image's latent distribution instead of its mean (the paper
         does so in half of the training steps). Without `with_v`, only branch C works.
         """
-        if not with_v:
-            latent_c, features_c = self.latent_encoder(image)
-            return Latents(None, latent_c, (), features_c)
+        latent_v, features_v = self.map_latent(image, sample) if with_v else (None, ())
+        latent_c, features_c = self.latent_encoder(image)
+        return Latents(latent_v, latent_c, features_v, features_c)
+
+    def map_latent(self, image: Tensor, sample: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Branch V of DAM: the frozen encoder's latent of the image -> its mask's latent, and the encoder's features."""
         encoded = self.backbone.encode(image)
         latent = encoded.sample() if sample else encoded.latent_mean
         if self._context:
             latent = torch.cat([latent, encoded.features[0]], 1)
-        latent_c, features_c = self.latent_encoder(image)
-        return Latents(self.latent_mapper(latent), latent_c, encoded.features, features_c)
+        return self.latent_mapper(latent), encoded.features
 
     def generate(self, latents: Latents) -> Branches:
         """CDSA: both latents through the frozen decoder, each with its own skip adapters -> log-probabilities."""

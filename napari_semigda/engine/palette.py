@@ -7,7 +7,6 @@ black and white *is* the published form (see `scores`).
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import product
 
 import numpy as np
@@ -48,12 +47,12 @@ def palette(count: int) -> Tensor:
         raise EngineError(
             f"{count} classes (background included) cannot be told apart by colour; use 2 to {MAX_COLOURS}."
         )
-    return torch.tensor(_colours()[:count])
+    return _COLOURS[:count].clone()
 
 
 def sharpness(count: int) -> float:
     """Tau of `scores`: `CONFIDENCE` over the squared distance of the two closest colours (0.5 for two classes)."""
-    return CONFIDENCE / _closest_squared(count)
+    return CONFIDENCE / _CLOSEST_SQUARED[count]
 
 
 def paint(mask: Tensor, count: int) -> Tensor:
@@ -85,25 +84,27 @@ def scores(decoded: Tensor, count: int) -> Tensor:
     Parameters
     ----------
     decoded : Tensor
-        (B, 3, H, W) float, roughly in [-1, 1].
+        (B, 3, H, W) float of any precision, roughly in [-1, 1].
     count : int
         Number of classes, background included.
 
     Returns
     -------
     Tensor
-        (B, count, H, W) log-probabilities.
+        (B, count, H, W) float32 log-probabilities.
     """
     if decoded.ndim != 4 or decoded.shape[1] != 3:
         raise ValueError(f"decoded colours are (B, 3, H, W), got {tuple(decoded.shape)}")
     tau = sharpness(count)
+    decoded = decoded.float()  # mixed precision ends here: its steps near p = 1 are wider than what pseudo-masks ask
     if count == 2:
         # Rounded as the published form rounds it, so that the two agree on every pixel.
         foreground = 12 * tau * (2 * ((decoded.mean(1) + 1) / 2) - 1)
         return torch.stack((F.logsigmoid(-foreground), F.logsigmoid(foreground)), 1)  # (B, 2, H, W)
     colours = palette(count).to(decoded)
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is common to all classes: a softmax does not see it.
-    logits = 2 * tau * colours @ decoded.flatten(2) - tau * colours.square().sum(1)[:, None]  # (B, K, H W)
+    with torch.autocast(decoded.device.type, enabled=False):
+        logits = 2 * tau * colours @ decoded.flatten(2) - tau * colours.square().sum(1)[:, None]  # (B, K, H W)
     return F.log_softmax(logits, 1).unflatten(2, decoded.shape[2:])
 
 
@@ -112,8 +113,7 @@ def decide(class_scores: Tensor) -> Tensor:
     return class_scores.shape[1] - 1 - class_scores.flip(1).argmax(1)
 
 
-@cache
-def _colours() -> np.ndarray:
+def _arrange_colours() -> np.ndarray:
     """All colours in order, (33, 3) float32: cube corners, then the points of ever finer lattices, farthest first."""
     corners = [(-1, -1, -1), (1, 1, 1), (1, -1, -1), (-1, 1, 1), (-1, 1, -1), (1, -1, 1), (-1, -1, 1), (1, 1, -1)]
     chosen = np.array(corners, np.float32)
@@ -127,7 +127,6 @@ def _colours() -> np.ndarray:
     return chosen
 
 
-@cache
-def _closest_squared(count: int) -> float:
-    colours = palette(count)
-    return float(torch.pdist(colours).min() ** 2)
+# Made once at import, which takes milliseconds: torch.compile cannot look into what makes them.
+_COLOURS = torch.tensor(_arrange_colours())
+_CLOSEST_SQUARED = {count: float(torch.pdist(_COLOURS[:count]).min() ** 2) for count in range(2, MAX_COLOURS + 1)}

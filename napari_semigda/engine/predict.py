@@ -122,7 +122,7 @@ def _windows(model: SemiGDA, image: Tensor, view: View) -> Tensor:
 
     def look(window: Tensor) -> Tensor:
         with mixed_precision(window.device):
-            branches = model(window)
+            branches = model.forward(window)  # not the compiled call: each new size would be compiled
         return torch.cat([branches.mean(), branches.disagreement()[:, None]], 1).float()
 
     height, width = image.shape[-2:]

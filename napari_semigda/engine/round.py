@@ -100,6 +100,8 @@ class Round:
             self.model = SemiGDA(backbone, count).to(self.device, memory_format=torch.channels_last)
             self.view, self.width = choose_view(self.planes, self.reader, self.settings.crop, self.settings.sparse)
         self.model.train()
+        if self.settings.compile:
+            self.model.compile(dynamic=False)  # crops have one size; pictures of all sizes pass by `forward`
 
     def _choose_planes(self) -> None:
         """Who teaches, who is kept back, who stays unlabelled (flat pictures have nothing to say)."""

@@ -13,7 +13,8 @@ from torch import Tensor
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader, View, read_reflected, resize_picture
 
-_ON_PAINT = 2 / 3  # share of crops that are centred on a painted pixel
+_ON_CLASS = 1 / 3  # share of crops centred on a class that was drawn before the plane: no class is too rare to be seen
+_ON_PLANE = 1 / 3  # share of crops centred on a class of a plane that was drawn first; the rest lies anywhere
 _ZOOM = (0.8, 1.25)
 _POINTS = 2000  # painted pixels remembered a class and plane
 
@@ -89,19 +90,33 @@ class CropSampler:
         self._planes, self._reader, self.view, self._table, self._rng = planes, reader, view, table, rng
         self.chosen = list(chosen)
         self._points = {i: self._painted_points(i) for i in self.chosen if planes[i].mask is not None}
+        self._classes = sorted({c for points in self._points.values() for c in points})
 
     def __len__(self) -> int:
         return len(self.chosen)
 
     def draw(self, count: int) -> Batch:
         """`count` crops; planes without a mask come with weight 0."""
-        crops = [self._crop(int(self._rng.choice(self.chosen))) for _ in range(count)]
+        crops = [self._crop(*self._spot()) for _ in range(count)]
         image, target, weight = zip(*crops, strict=True)
         return Batch(torch.stack(image), torch.stack(target), torch.stack(weight))
 
-    def _crop(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _spot(self) -> tuple[int, np.ndarray | None]:
+        """A plane, and the pixel (row, column) of a painted class to centre a crop on, or None for anywhere."""
+        kind = self._rng.random()
+        if kind < _ON_CLASS and self._classes:
+            class_id = self._rng.choice(self._classes)
+            index = int(self._rng.choice([i for i, points in self._points.items() if class_id in points]))
+            return index, self._rng.choice(self._points[index][class_id])
+        index = int(self._rng.choice(self.chosen))
+        points = self._points.get(index)
+        if kind < _ON_CLASS + _ON_PLANE and points:
+            return index, self._rng.choice(points[self._rng.choice(list(points))])
+        return index, None
+
+    def _crop(self, index: int, centre: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:
         side = max(8, round(self.view.crop / self.view.scale / self._rng.uniform(*_ZOOM)))
-        top, left = self._place(index, side)
+        top, left = self._place(index, side, centre)
         crop = self.view.crop
         image = resize_picture(self._reader.window(index, top, left, side, side), (crop, crop))
         mask = self._planes[index].mask
@@ -110,32 +125,28 @@ class CropSampler:
         target, weight = self._table.indices(read_reflected(np.asarray(mask), top, left, side, side))
         return image, _nearest(target, crop).long(), _nearest(weight, crop)
 
-    def _place(self, index: int, side: int) -> tuple[int, int]:
-        """Top left corner of a window: around a painted pixel of an evenly drawn class, or anywhere."""
-        points = self._points.get(index)
+    def _place(self, index: int, side: int, centre: np.ndarray | None) -> tuple[int, int]:
+        """Top left corner of a window: with the centre somewhere in its middle half, or anywhere."""
         height, width = self._planes[index].size
-        if points and self._rng.random() < _ON_PAINT:
-            row, column = self._rng.choice(points[int(self._rng.integers(len(points)))])
+        if centre is not None:
             jitter = self._rng.integers(-side // 4, side // 4 + 1, size=2)
-            return _inside(row + jitter[0] - side // 2, height, side), _inside(
-                column + jitter[1] - side // 2, width, side
-            )
+            row, column = centre + jitter - side // 2
+            return _inside(row, height, side), _inside(column, width, side)
         return (
             _inside(int(self._rng.integers(0, max(1, height - side + 1))), height, side),
             _inside(int(self._rng.integers(0, max(1, width - side + 1))), width, side),
         )
 
-    def _painted_points(self, index: int) -> list[np.ndarray]:
+    def _painted_points(self, index: int) -> dict[int, np.ndarray]:
+        """Class id -> some of its painted pixels, (N, 2) rows and columns; classes that are not there are left out."""
         mask = np.asarray(self._planes[index].mask)
-        found = []
+        found = {}
         for class_id in self._table.ids:
-            if class_id == 0:
-                continue
-            points = np.argwhere(mask == class_id)
+            points = np.argwhere(mask == class_id) if class_id != 0 else ()
             if len(points) > _POINTS:
                 points = self._rng.choice(points, _POINTS, replace=False)
             if len(points):
-                found.append(points)
+                found[class_id] = points
         return found
 
 

@@ -61,6 +61,7 @@ class Settings:
     clock: Literal["wall", "cpu"] = "wall"  # "cpu" counts process CPU seconds, so a busy machine changes nothing
     crop: int | None = None  # side of the training crop in pixels; None chooses it from the painted masks
     batch: int = 4  # crops a step
+    compile: bool = False  # torch.compile: faster steps on a GPU after a minute of compiling; for long runs
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,14 @@ def hold_out(planes: Sequence[Plane], earlier: Collection[str] = (), seen: Colle
         return ()
     count = min(max(1, len(labelled) // _ONE_IN), len(candidates), len(labelled) - 1)
     order = _most_typical_first(planes, candidates, labelled)
-    return tuple(sorted(order[:count]))
+    classes = {i: set(np.unique(np.asarray(planes[i].mask)).tolist()) for i in labelled}
+    chosen: list[int] = []
+    for i in order:
+        rest = [classes[j] for j in labelled if j != i and j not in chosen]
+        # A class that only held-out images show would be learned late or never.
+        if len(chosen) < count and classes[i] <= set.union(*rest):
+            chosen.append(i)
+    return tuple(sorted(chosen)) or (order[0],)  # where every image has a class of its own, one is judged all the same
 
 
 def _most_typical_first(planes: Sequence[Plane], candidates: list[int], labelled: list[int]) -> list[int]:

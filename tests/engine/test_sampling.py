@@ -5,13 +5,16 @@ import pytest
 import torch
 
 from napari_semigda.engine.augment import Augmentation, borrow_colours
+from napari_semigda.engine.metrics import dice
 from napari_semigda.engine.normalise import find_contrast, to_unit
+from napari_semigda.engine.predict import Predictor
 from napari_semigda.engine.sampling import ClassTable, CropSampler
-from napari_semigda.engine.types import Plane
+from napari_semigda.engine.train import Trainer
+from napari_semigda.engine.types import Plane, Settings, TrainRequest
 from napari_semigda.engine.validate import hold_out
 from napari_semigda.engine.view import PlaneReader, View, choose_view, read_reflected, thinnest_width
 
-from .conftest import drawn_planes
+from .conftest import draw_discs, drawn_planes
 
 
 def test_one_of_eight_is_held_out_and_at_least_one_of_two():
@@ -30,6 +33,15 @@ def test_a_neighbouring_slice_is_not_the_first_choice():
     planes = drawn_planes(3, 20)
     same = [Plane(f"s{i}", p.image, planes[0].mask if i in (4, 5, 15) else None, "brain") for i, p in enumerate(planes)]
     assert hold_out(same) == (15,)
+
+
+def test_the_only_image_with_a_class_is_not_held_out():
+    planes = list(drawn_planes(4, 1))
+    mask = planes[2].mask.copy()
+    mask[:5, :5] = 2
+    planes[2] = Plane("both classes", planes[2].image, mask)  # the richest, so the first choice otherwise
+    assert hold_out(planes) != (2,)
+    assert hold_out([Plane(p.name, p.image, np.full_like(mask, i)) for i, p in enumerate(planes[:3])]) != ()
 
 
 def _view_of(plane):
@@ -80,6 +92,35 @@ def test_crops_follow_the_classes_not_the_area():
     assert (batch.target == 2).flatten(1).any(1).float().mean() > 0.25
     assert batch.image.shape == (60, 3, 64, 64)
     assert 0 <= batch.image.min() <= batch.image.max() <= 1
+
+
+def colourful(seed: int, rare: bool) -> Plane:
+    """Reddish discs, and a bluish square of class 2 on 0.5 % of the pixels if asked for."""
+    _, mask = draw_discs(seed, (96, 96))
+    if rare:
+        mask[3:10, 84:91] = 2
+    rng = np.random.default_rng(seed)
+    colour = np.array([[70, 70, 70], [160, 70, 70], [70, 70, 180]])[mask] + rng.normal(0, 15, (96, 96, 3))
+    return Plane(f"colourful {seed}", colour.clip(0, 255).astype(np.uint8), mask)
+
+
+def rare_planes() -> list[Plane]:
+    """Class 2 is on one of six."""
+    return [colourful(seed, rare=seed == 1) for seed in range(6)]
+
+
+def test_a_class_on_one_image_is_seen_in_every_other_batch():
+    planes = rare_planes()
+    table = ClassTable.of(planes, sparse=False)
+    sampler = CropSampler(planes, PlaneReader(planes), range(6), View(1.0, 64), table, np.random.default_rng(0))
+    assert (sampler.draw(200).target == 2).flatten(1).any(1).float().mean() > 0.125
+
+
+def test_a_rare_class_is_not_lost(tmp_path):
+    out = tmp_path / "rare.semigda"
+    list(Trainer().fit(TrainRequest(tuple(rare_planes()), out, Settings(max_steps=80, crop=64))))
+    new = colourful(50, rare=True)
+    assert dice(Predictor(out, "cpu").predict(new).mask, new.mask, [2])[2] > 0.5
 
 
 def test_augmentation_moves_picture_and_mask_together():

@@ -1,0 +1,121 @@
+"""What an arm says of an image, and the figures taken of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_semigda.engine.metrics import average, dice, mean_foreground, score, summarise
+from napari_semigda.engine.model import Branches, SemiGDA
+from napari_semigda.engine.predict import Belief, believe, to_prediction
+from napari_semigda.engine.sampling import ClassTable
+from napari_semigda.engine.types import Plane
+from napari_semigda.engine.view import PlaneReader, View
+
+PIXELS = 2000  # of each image, for the ranking of wrong pixels
+
+
+class Answer(NamedTuple):
+    """The mask of one image, and for a network of two branches what each says alone."""
+
+    mask: np.ndarray  # (H, W) uint8 class ids
+    v: np.ndarray | None = None
+    c: np.ndarray | None = None
+    doubt: np.ndarray | None = None  # (H, W) float32, their disagreement
+
+
+Look = Callable[[Plane], Answer]
+
+
+class _Apart(NamedTuple):
+    """Passes for `Branches` in `believe`; its "classes" are those of the mean, then V's, then C's."""
+
+    branches: Branches
+
+    def mean(self) -> Tensor:
+        return torch.cat([self.branches.mean(), self.branches.v.exp(), self.branches.c.exp()], 1)
+
+    def disagreement(self) -> Tensor:
+        return self.branches.disagreement()
+
+
+class _SeenApart(nn.Module):
+    """The model, so wrapped that one pass through the product's prediction also keeps the branches apart."""
+
+    def __init__(self, model: SemiGDA) -> None:
+        super().__init__()
+        self.model, self.class_count = model, 3 * model.class_count
+
+    def forward(self, image: Tensor) -> _Apart:
+        return _Apart(self.model(image))
+
+    def trained_parts(self) -> dict[str, nn.Parameter]:
+        return self.model.trained_parts()
+
+
+def look_with(model: SemiGDA, view: View, table: ClassTable) -> Look:
+    """Plane -> answer, by the very prediction that the product makes."""
+    apart = _SeenApart(model)
+
+    def look(plane: Plane) -> Answer:
+        belief = believe(apart, PlaneReader([plane]).whole(0, view.scale), view, turns=True)
+        three = [Belief(part, belief.disagreement) for part in belief.probability.chunk(3)]
+        mean, v, c = (to_prediction(one, plane, 0, table) for one in three)
+        return Answer(mean.mask, v.mask, c.mask, mean.doubt)
+
+    return look
+
+
+def figures(look: Look, planes: Sequence[Plane], ids: Sequence[int], branches: bool = False) -> dict:
+    """Dice and 95 % Hausdorff over images: mean over an image's foreground classes, then over images.
+
+    Parameters
+    ----------
+    look
+        The arm.
+    planes
+        With masks.
+    ids
+        Foreground classes.
+    branches
+        Also Dice of each branch alone (``v``, ``c``), and ``auroc``: how well their disagreement ranks wrong pixels.
+
+    Returns
+    -------
+    dict
+        JSON-able.
+    """
+    scores, alone, doubts, wrongs = [], {"v": [], "c": []}, [], []
+    rng = np.random.default_rng(0)
+    for plane in planes:  # one at a time: the answers of a whole set would fill the memory
+        answer, mask = look(plane), np.asarray(plane.mask)
+        scores.append(score(answer.mask, mask, ids))
+        if branches and answer.doubt is not None:
+            for name, figures_alone in alone.items():
+                figures_alone.append(mean_foreground(dice(getattr(answer, name), mask, ids)))
+            pixels = rng.choice(mask.size, min(mask.size, PIXELS), replace=False)
+            doubts.append(answer.doubt.ravel()[pixels])
+            wrongs.append((answer.mask != mask).ravel()[pixels])
+    by_class, overall = summarise(scores)
+    found = {
+        "images": len(planes),
+        "dice": asdict(overall.dice),
+        "hausdorff95": asdict(overall.hausdorff),
+        "dice_by_class": {c: summary.dice.mean for c, summary in by_class.items()},
+    }
+    if doubts:
+        found |= {name: average(values).mean for name, values in alone.items()}
+        found["auroc"] = ranking(np.concatenate(doubts), np.concatenate(wrongs))
+    return found
+
+
+def ranking(doubt: np.ndarray, wrong: np.ndarray) -> float | None:
+    """AUROC of pixels' doubt for being wrong; None where all are right or all wrong."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(wrong, doubt)) if 0 < wrong.sum() < wrong.size else None

@@ -1,0 +1,123 @@
+"""The accuracy benchmark: that arms lack what they say, that branches are kept apart, that scribbles are honest."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_semigda.engine import augment
+from napari_semigda.engine.checkpoint import load_model
+from napari_semigda.engine.objective import Objective
+from napari_semigda.engine.predict import Predictor
+from napari_semigda.engine.sampling import ClassTable
+from napari_semigda.engine.types import Plane, Settings, TrainRequest
+from napari_semigda.engine.view import View
+from tests.engine.conftest import draw_discs, drawn_planes
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from ablations import ABLATIONS, AblatedTrainer, train_ablated
+from answers import look_with
+from cells import Place, read_cells, write_cell, write_section
+from scribbles import scribble
+from tables import accuracy_section
+
+
+def request(folder, **settings):
+    settings = Settings(**{"max_steps": 4, "crop": 64, "batch": 2, **settings})
+    return TrainRequest(drawn_planes(2, 2), folder / "m.semigda", settings)
+
+
+def train(arm: str, folder):
+    trainer = AblatedTrainer(ABLATIONS[arm])
+    list(trainer.fit(request(folder)))
+    return trainer.round
+
+
+PARTS = {"latent_mapper", "latent_encoder", "image_adapters", "mask_adapters"}
+
+
+@pytest.mark.parametrize(
+    ("arm", "learned"),
+    [
+        ("no-stage1", PARTS),
+        ("only-v", {"latent_mapper", "image_adapters"}),
+        ("only-c", {"latent_encoder", "mask_adapters"}),
+        ("no-adapters", {"latent_mapper", "latent_encoder"}),
+        ("decoder-scratch", PARTS | {"decoder"}),
+        ("no-mixing", PARTS),
+    ],
+)
+def test_an_arm_lacks_what_it_says(arm, learned, tmp_path, monkeypatch):
+    aligned = []
+    plain = Objective.alignment
+    monkeypatch.setattr(Objective, "alignment", lambda self, weight: aligned.append(1) or plain(self, weight))
+    trained = train(arm, tmp_path)
+    with_gradient = {n.split(".")[0] for n, w in trained.model.trained_parts().items() if w.grad is not None}
+    assert with_gradient == learned
+    assert bool(aligned) == (arm != "no-stage1")
+    if arm in ("no-mixing", "no-stage1"):
+        boxes = []
+        plain_box = augment.random_box
+        monkeypatch.setattr(augment, "random_box", lambda *size: boxes.append(size) or plain_box(*size))
+        for _ in range(6):
+            trained.objective.segmentation(0.3)
+        assert bool(boxes) == (arm != "no-mixing")
+
+
+def test_an_arm_is_scored_with_the_weights_it_saved(tmp_path):
+    wanted = request(tmp_path)
+    network, _ = train_ablated(ABLATIONS["no-stage1"], wanted)
+    saved, header = load_model(wanted.out, torch.device("cpu"))
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        assert torch.equal(network(image).c, saved(image).c)
+
+    # The same mask as the product's own prediction, and the branches apart from it.
+    picture, _ = draw_discs(50)
+    table = ClassTable([c["id"] for c in header["classes"]], header["sparse"])
+    answer = look_with(saved, View.of_model(header), table)(Plane("new", picture))
+    product = Predictor(wanted.out, "cpu").predict(Plane("new", picture))
+    assert np.array_equal(answer.mask, product.mask)
+    assert np.allclose(answer.doubt, product.doubt, atol=1e-5)
+    assert not np.array_equal(answer.v, answer.c)
+
+
+def test_scribbles_are_right_and_few():
+    _, mask = draw_discs(3, (120, 140))
+    mask[100:110, 120:130] = 2
+    painted = scribble(mask, 0.05, background=3, rng=np.random.default_rng(0))
+    truth = np.where(mask == 0, 3, mask)
+    assert set(np.unique(painted)) == {0, 1, 2, 3}
+    assert np.array_equal(painted[painted > 0], truth[painted > 0])
+    assert 0.03 < (painted > 0).mean() <= 0.05
+
+
+@pytest.mark.parametrize("labels", [8, "all"])
+def test_a_cell_is_found_by_its_place(labels, tmp_path):
+    place = Place("skin_ph2", labels, 2.5, 1, "only-v", "cuda")
+    assert Place.parse(str(place)) == place
+    write_cell(place, {"steps": 3}, tmp_path)
+    assert read_cells(tmp_path)[0]["labels"] == labels
+    assert Place.parse("skin_ph2-8labels-5min-seed0-semigda").device == "cpu"
+
+
+def made_up_cells():
+    for seed, arm, dice in [(0, "unet", 0.5), (1, "unet", 0.6), (0, "forest", 0.58), (0, "semigda", 0.6)]:
+        scores = {"dice": {"mean": dice}, "hausdorff95": {"mean": 3.0}}
+        place = {"set": "s", "labels": 4, "minutes": 5.0, "seed": seed, "arm": arm}
+        yield {**place, "test": scores, "pool": None, "date": "2000-01-01", "machine": "abacus"}
+
+
+def test_the_table_compares_with_the_best_rival_at_the_same_seeds(tmp_path):
+    lines = accuracy_section(list(made_up_cells()))
+    row = next(line for line in lines if line.startswith("| s |"))
+    assert "0.550 ± 0.071" in row
+    assert "| +2.0 |" in row  # the forest is better than the U-Net on average
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- x:begin -->\nold\n<!-- x:end -->\nafter\n")
+    write_section("x", lines, page)
+    write_section("x", ["new"], page)
+    assert page.read_text() == "before\n<!-- x:begin -->\nnew\n<!-- x:end -->\nafter\n"
