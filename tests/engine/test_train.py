@@ -104,7 +104,7 @@ def test_same_seed_same_weights(tmp_path):
 
 
 def test_unlabelled_images_are_used_and_can_be_switched_off(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_semigda.engine.round.LEAST_STEPS", 0)
+    monkeypatch.setattr("napari_semigda.engine.planner.LEAST_STEPS", 0)
     used = fit(drawn_planes(2, 4), tmp_path / "used", max_steps=20)
     assert used[-1].unlabelled_loss is not None
     assert {"aligning", "learning", "unlabelled"} <= {r.stage for r in used}

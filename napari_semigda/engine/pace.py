@@ -1,0 +1,73 @@
+"""How quick this machine is: one step and one picture, timed before the run begins and without a trace in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.planner import Pace
+from napari_semigda.engine.predict import believe
+from napari_semigda.engine.view import View
+
+_ROOM = 0.6  # share of a graphics card's memory that a run may take: others draw on it too
+
+
+def measure_pace(
+    model: SemiGDA,
+    loss_of: Callable[[int], Tensor],
+    batch: int,
+    picture: Tensor,
+    view: View,
+    read: Callable[[], float],
+) -> Pace:
+    """Time a step and a prediction; the weights stay as they are, the random numbers do not.
+
+    Parameters
+    ----------
+    model
+        In training mode.
+    loss_of
+        Takes a number of crops and returns the loss of a step of stage 2 with so many.
+    batch
+        How many crops the timed step has.
+    picture
+        (3, h, w) at the working scale.
+    view
+        How the run looks at pictures.
+    read
+        The clock that the run is measured with, in seconds.
+    """
+    weights = list(model.trained_parts().values())
+    device = weights[0].device
+    step = math.inf
+    for crops in (1, batch):  # the first one pays for what only ever happens once
+        begun = read()
+        loss_of(crops).backward()
+        _wait(device)
+        step = read() - begun
+    for weight in weights:
+        weight.grad = None
+    begun = read()
+    believe(model, picture, view)
+    _wait(device)
+    image_pixels = picture.shape[-2] * picture.shape[-1] / view.scale**2
+    return Pace(step, (read() - begun) / image_pixels * 1e6, _room(device))
+
+
+def _wait(device: torch.device) -> None:
+    """Until a graphics card has done what it was asked."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
+def _room(device: torch.device) -> float:
+    """How many times the memory of the largest step so far may be used."""
+    if device.type == "cpu":
+        return math.inf
+    if device.type != "cuda":
+        return 1.0  # nobody tells: take no more
+    return _ROOM * torch.cuda.mem_get_info(device)[1] / max(1, torch.cuda.max_memory_allocated(device))
