@@ -43,19 +43,20 @@ def measure_pace(
     """
     weights = list(model.trained_parts().values())
     device = weights[0].device
-    step = math.inf
-    for crops in (1, batch):  # the first one pays for what only ever happens once
+
+    def seconds(action: Callable[[], object]) -> float:
         begun = read()
-        loss_of(crops).backward()
+        action()
         _wait(device)
-        step = read() - begun
+        return read() - begun
+
+    # The first of each pays for what only ever happens once; of a step, a small one will do.
+    _, step = (seconds(lambda crops=crops: loss_of(crops).backward()) for crops in (1, batch))
     for weight in weights:
         weight.grad = None
-    begun = read()
-    believe(model, picture, view)
-    _wait(device)
+    _, prediction = (seconds(lambda: believe(model, picture, view)) for _ in range(2))
     image_pixels = picture.shape[-2] * picture.shape[-1] / view.scale**2
-    return Pace(step, (read() - begun) / image_pixels * 1e6, _room(device))
+    return Pace(step, prediction / image_pixels * 1e6, _room(device))
 
 
 def _wait(device: torch.device) -> None:

@@ -25,7 +25,7 @@ CORRECTION = 0.2  # share of the time that a round takes which goes on from an e
 
 BATCH = 4  # crops a step, unless steps are very cheap or very dear here
 LEAST_STEPS = 150  # a shorter run learns more from painted pixels alone: pseudo-masks come into stage 2 only in longer
-_FEW_STEPS = 30  # with fewer, smaller steps teach more than large ones
+_FEW_STEPS = 20  # with fewer, smaller steps teach more than large ones
 _MANY_STEPS = 1000  # left over by this many, time is better spent on steadier steps
 _FAST_STEP = 0.2  # seconds; nothing below a graphics card (or very many cores) is as quick at the default size
 _LEAST_BATCH, _MOST_BATCH = 2, 16

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ class Round:
         self._ramp = 0.0
         self._reported = self._previewed = -math.inf
         self._preview_seconds = 0.0
-        self._megapixel_seconds = self.plan.megapixel_seconds
+        self._looks = [self.plan.megapixel_seconds]  # seconds a megapixel, of every preview
         self._bad_steps = 0
 
     # ---- setting up ---------------------------------------------------------------------------------------------
@@ -284,12 +285,14 @@ class Round:
 
     def _preview(self, stage: Stage, index: int) -> Report:
         begun = time.monotonic()
+        picture = self.reader.whole(index, self.view.scale)
         with self.average.applied():
-            belief = believe(self.model, self.reader.whole(index, self.view.scale), self.view)
+            looked = self.clock.read()
+            belief = believe(self.model, picture, self.view)
+            self._looks.append((self.clock.read() - looked) / math.prod(self.planes[index].size) * 1e6)
         preview = to_prediction(belief, self.planes[index], index, self.table)
         self._previewed = time.monotonic()
         self._preview_seconds = self._previewed - begun
-        self._megapixel_seconds = self._preview_seconds / math.prod(self.planes[index].size) * 1e6
         return self._report(stage, preview=preview)
 
     def _report(self, stage: Stage, message: str = "", **more) -> Report:
@@ -312,7 +315,7 @@ class Round:
         )
 
     def _remaining(self, saved: bool) -> float | None:
-        pace, training = Pace(self.plan.step_seconds, self._megapixel_seconds), self.clock.remaining()
+        pace, training = Pace(self.plan.step_seconds, median(self._looks)), self.clock.remaining()
         if saved:
             return predicting_seconds(pace, self._to_predict)
         return None if training is None else training + self._tail(pace)

@@ -120,7 +120,7 @@ class RunView(QWidget):
             self.numbers.setVisible(True)
         self.dice.setText(words.dice(report))
         self.dice.setToolTip(words.dice_tip(report, classes))
-        self.dice.setVisible(True)
+        self.dice.setVisible(report.stage != "starting")  # nobody knows yet which images are kept back
         self.curve.setVisible(bool(self.curve.value()[0]))
 
 

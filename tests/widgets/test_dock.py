@@ -95,6 +95,49 @@ def test_settings_of_the_fold_reach_the_engine(viewer, make_dock):
     assert dock.style_label.text() == "Painting: scribbles"
 
 
+def test_a_correction_takes_a_fifth_of_the_chosen_time(viewer, make_dock):
+    viewer.add_image(discs()[0], name="discs")
+    viewer.add_labels(discs()[1], name="masks")
+    dock = make_dock(max_steps=1)
+    rounds = lambda: [(x.settings.minutes, x.settings.until_best) for x in dock.bridge.project.rounds]  # noqa: E731
+
+    def train(number):
+        dock.train_button.click()
+        wait_for(lambda: len(rounds()) == number and dock.state is State.DONE)
+
+    dock.time.setValue("standard")
+    assert "About 5 minutes" in dock.run.sentence.text()
+    train(1)
+    dock.time.setValue("quick")
+    assert "About 12 seconds" in dock.run.sentence.text()
+    assert dock.run.sentence.text().endswith("to correct round 1.")
+    train(2)
+    dock.time.setValue("best")
+    assert "Until it stops improving: 1 to 12 minutes" in dock.run.sentence.text()
+    dock.advanced.afresh.value = True
+    assert "Until it stops improving: 6 to 60 minutes" in dock.run.sentence.text()
+    train(3)
+    assert rounds() == [(5, False), (0.2, False), (60, True)]
+
+
+def test_the_bar_goes_on_from_training_to_marking(viewer, make_dock):
+    viewer.add_image(discs()[0], name="discs")
+    viewer.add_labels(discs()[1], name="masks")
+    dock = make_dock()
+    dock._running, shown = dock.bridge.project, []
+    for report in (
+        Report("learning", 1, 0.1, 5, 45),
+        Report("learning", 9, 0.9, 36, 14),
+        Report("predicting", 10, 0.5, 45, 5),
+    ):
+        dock.run._drawn = 0
+        dock._on_report(report)
+        shown.append((dock.run.bar.value(), dock.run.bar.format(), dock.run.sentence.text()))
+    assert [value for value, *_ in shown] == [100, 720, 900]
+    assert shown[1][1] == "72%, 0:14 left"
+    assert shown[2][1:] == ("90%, 0:05 left", "Marking the images: 2 of 4.")
+
+
 def test_every_control_says_what_it_does(viewer, make_dock, qtbot):
     dock = make_dock()
     predict = PredictDock(viewer)
