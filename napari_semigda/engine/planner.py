@@ -32,7 +32,8 @@ _LEAST_BATCH, _MOST_BATCH = 2, 16
 _LEAST_CROP, _SMALLER_CROP = 96, 2 / 3
 _BESIDES_STEPS = 0.1  # share of the training that goes into checks and previews
 _SAVING = 0.5  # seconds
-_LEAST_TRAINING = 0.75  # of the user's time
+_LEAST_TRAINING = 0.75  # of the user's time, getting ready included ...
+_LEAST_LEARNING = 0.5  # ... and without
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,10 @@ class Pace:
 class Plan:
     """What a run chose for this machine and how it went; the same plan, seed and images give the same weights again.
 
-    Every later choice that depends on speed hangs on `fractions` and `checks`.
+    Every later choice that depends on speed hangs on `fractions` and `checks`. Scale and poses are the model's view.
     """
 
     crop: int  # side of a training crop in working pixels
-    scale: float  # working pixels per image pixel
     batch: int = BATCH  # crops a step
     steps: int = 0  # expected before the first one
     unlabelled: bool = False  # whether pseudo-masks come into stage 2
@@ -74,7 +74,7 @@ class Plan:
             said = {name: value for name, value in header["plan"].items() if name in {f.name for f in fields(cls)}}
             course, checks = said.pop("fractions"), said.pop("checks", ())
             plan = cls(**said, fractions=tuple(map(float, course)), checks=tuple(map(int, checks)))
-            if plan.crop < 1 or plan.batch < 1 or not plan.scale > 0:
+            if plan.crop < 1 or plan.batch < 1:
                 raise ValueError
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EngineError(f"{path} does not say how its run went: train it again to repeat it.") from error
@@ -105,11 +105,6 @@ def chosen_time(time: TimeName | None, minutes: float | None = None, *, correcti
     return {"minutes": minutes, "until_best": time == "best"}
 
 
-def predicting_seconds(pace: Pace, pixels: float) -> float:
-    """Seconds that the masks of so many million pixels take: two orientations."""
-    return 2 * pace.megapixel * pixels
-
-
 def tail_seconds(pace: Pace, checked: float, predicted: float) -> float:
     """Seconds from the end of the training time to the last mask; on average half a step is still under way then.
 
@@ -120,14 +115,24 @@ def tail_seconds(pace: Pace, checked: float, predicted: float) -> float:
     checked
         Million pixels of the images held out, which are looked at once more.
     predicted
-        Million pixels of the images that are predicted afterwards; 0 when nobody asked.
+        Million pixels of the images that are predicted afterwards, in each orientation; 0 when nobody asked.
     """
-    return pace.step / 2 + pace.megapixel * checked + _SAVING + predicting_seconds(pace, predicted)
+    return pace.step / 2 + _SAVING + pace.megapixel * (checked + predicted)
 
 
-def training_seconds(minutes: float, tail: float) -> float:
-    """What is left of the user's time for training when the tail is taken off, at least three quarters."""
-    return max(_LEAST_TRAINING * 60 * minutes, 60 * minutes - tail)
+def training_seconds(minutes: float, tail: float, started: float = 0.0) -> float:
+    """Seconds from Train to the end of training.
+
+    Parameters
+    ----------
+    minutes
+        The user's.
+    tail
+        What follows training comes off the user's time, as long as three quarters are left.
+    started
+        Seconds from Train to the first step: where a slow machine needed long to get ready, half the time still comes.
+    """
+    return max(60 * minutes - tail, _LEAST_TRAINING * 60 * minutes, started + _LEAST_LEARNING * 60 * minutes)
 
 
 def whole_seconds(minutes: float, tail: float) -> float:
@@ -186,7 +191,7 @@ def expected_steps(pace: Pace, seconds: float, work: float = 1.0) -> int:
 
 def make_plan(
     settings: Settings,
-    size: Mapping[str, Any],
+    crop: int,
     measure: Callable[[int], Pace],
     seconds_left: Callable[[Pace], float],
     *,
@@ -199,8 +204,8 @@ def make_plan(
     ----------
     settings
         The user's; what is fixed there stays.
-    size
-        ``crop`` and ``scale`` that the images ask for, or that an earlier model was trained with.
+    crop
+        What the images ask for, or what an earlier model was trained with.
     measure
         Takes a batch and times steps of it at that crop. Asked only when the clock ends the run and `before` is no
         answer.
@@ -219,23 +224,28 @@ def make_plan(
     batch = settings.batch or (before.batch if before is not None else BATCH)
     if settings.max_steps is not None:
         steps = settings.max_steps
-        return Plan(**size, batch=batch, steps=steps, unlabelled=steps >= LEAST_STEPS)
+        return Plan(crop, batch, steps, unlabelled=steps >= LEAST_STEPS)
     if before is not None and before.step_seconds > 0 and before.batch == batch:
         pace = Pace(before.step_seconds, before.megapixel_seconds)
     else:
         pace = measure(batch)
     seconds = seconds_left(pace)
-    crop, chosen = choose_size(
+    chosen_crop, chosen_batch = choose_size(
         pace,
         seconds,
-        size["crop"],
+        crop,
         batch,
         crop_free=not correction and settings.crop is None,
         batch_free=settings.batch is None,
         correction=correction,
     )
-    work = (crop / size["crop"]) ** 2 * chosen / batch
+    work = (chosen_crop / crop) ** 2 * chosen_batch / batch
     steps = expected_steps(pace, seconds, work)
     return Plan(
-        crop, size["scale"], chosen, steps, steps >= LEAST_STEPS, round(pace.step * work, 4), round(pace.megapixel, 4)
+        chosen_crop,
+        chosen_batch,
+        steps,
+        unlabelled=steps >= LEAST_STEPS,
+        step_seconds=round(pace.step * work, 4),
+        megapixel_seconds=round(pace.megapixel, 4),
     )

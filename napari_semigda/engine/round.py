@@ -31,7 +31,8 @@ from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.pace import measure_pace
-from napari_semigda.engine.planner import Pace, Plan, make_plan, predicting_seconds, tail_seconds, training_seconds
+from napari_semigda.engine.planner import Pace, Plan, make_plan, tail_seconds, training_seconds
+from napari_semigda.engine.pose import averaging_pose
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock, Events, OpenEnd
@@ -69,7 +70,6 @@ class Round:
     ) -> None:
         self.request, self.settings, self.clock = request, request.settings, clock
         self.planes = request.planes
-        self._to_predict = sum(math.prod(p.size) for p in self.planes) / 1e6 if request.then_predict else 0.0
         self._stopped, self._in_view = stopped, in_view
         self.device = pick_device(self.settings.device)
         torch.manual_seed(self.settings.seed)
@@ -77,12 +77,12 @@ class Round:
         self.reader = PlaneReader(self.planes)
         self._start_model()
         self.average = MovingAverage(self.model.trained_parts())
+        self.optimiser = self._make_optimiser()
         self._choose_planes()
         self._make_plan()
         torch.manual_seed(self.settings.seed)  # a replay measures nothing, so measuring must leave no trace
         self.objective = self._make_objective(self.plan.batch, self.rng)
         self.examiner = Examiner(self.planes, self.held_out, self.reader, self.view, self.table)
-        self.optimiser = self._make_optimiser()
         self._pseudo_masks_pay = False  # decided at half-time
         self._ramp = 0.0
         self._reported = self._previewed = -math.inf
@@ -106,11 +106,11 @@ class Round:
                 )
             self.model, _ = load_model(Path(self.request.init), self.device, clean=True, source=source)
             self.model.class_count = count
-            self.view, self.width = View(**self.earlier["view"]), self.earlier["structure_width"]
+            self.view, self.width = View.of_model(self.earlier), self.earlier["structure_width"]
         else:
             backbone = load_backbone(self.settings.backbone, source=self.settings.backbone_source)
             self.model = SemiGDA(backbone, count).to(self.device, memory_format=torch.channels_last)
-            self.view, self.width = choose_view(self.planes, self.settings.crop)
+            self.view, self.width = choose_view(self.planes, self.reader, self.settings.crop, self.settings.sparse)
         self.model.train()
 
     def _choose_planes(self) -> None:
@@ -124,8 +124,8 @@ class Round:
     def _make_plan(self) -> None:
         """What this machine can do in the user's time; in a replay, what the earlier run did."""
         if self.request.plan:
-            self.plan = Plan.of(read_header(self.request.plan), self.request.plan)
-            self.view = View(self.plan.scale, self.plan.crop)
+            header = read_header(self.request.plan)
+            self.plan, self.view = Plan.of(header, self.request.plan), View.of_model(header)
             if not self.plan.fractions:
                 raise EngineError(f"{self.request.plan} was stopped before its first step: there is nothing to repeat.")
             self.clock.replay(self.plan.fractions, self.plan.checks)
@@ -135,15 +135,15 @@ class Round:
         known = here == (describe_device(self.device), self.settings.clock)
         self.plan = make_plan(
             self.settings,
-            asdict(self.view),
+            self.view.crop,
             self._measure_pace,
             self._seconds_left,
             correction=bool(self.earlier),
             before=Plan.of(self.earlier, self.request.init) if known else None,
         )
         if self.plan.crop != self.view.crop:
-            self.view, self.width = choose_view(self.planes, self.plan.crop)
-            self.plan = replace(self.plan, **asdict(self.view))
+            self.view, self.width = choose_view(self.planes, self.reader, self.plan.crop, self.settings.sparse)
+            self.plan = replace(self.plan, crop=self.view.crop)
 
     def _measure_pace(self, batch: int) -> Pace:
         rng = np.random.default_rng(0)
@@ -153,14 +153,19 @@ class Round:
 
     def _seconds_left(self, pace: Pace) -> float:
         """Take what follows the last step off the training; return what is sure to come of that."""
-        self.clock.seconds = training_seconds(self.settings.minutes, self._tail(pace))
-        share = OpenEnd.least if self.settings.until_best else 1.0
-        return max(0.0, share * self.clock.seconds - self.clock.elapsed)
+        started, share = self.clock.elapsed, OpenEnd.least if self.settings.until_best else 1.0
+        self.clock.seconds = training_seconds(self.settings.minutes, self._tail(pace), started)
+        return max(0.0, share * self.clock.seconds - started)
 
     def _tail(self, pace: Pace) -> float:
         """Seconds from the end of training to what the user waits for."""
         checked = sum(math.prod(self.planes[i].size) for i in self.held_out)
-        return tail_seconds(pace, checked / 1e6, self._to_predict)
+        return tail_seconds(pace, checked / 1e6, self._to_predict())
+
+    def _to_predict(self) -> float:
+        """Million pixels of all planes, in each orientation."""
+        looks = len({0, averaging_pose(self.view.poses)})
+        return looks * sum(math.prod(p.size) for p in self.planes) / 1e6 if self.request.then_predict else 0.0
 
     def _make_objective(self, batch: int, rng: np.random.Generator) -> Objective:
         teaching, bare = self._sampler(self.teaching, rng), self._sampler(self.bare, rng)
@@ -317,7 +322,7 @@ class Round:
     def _remaining(self, saved: bool) -> float | None:
         pace, training = Pace(self.plan.step_seconds, median(self._looks)), self.clock.remaining()
         if saved:
-            return predicting_seconds(pace, self._to_predict)
+            return pace.megapixel * self._to_predict()
         return None if training is None else training + self._tail(pace)
 
     def _verdict(self) -> str:

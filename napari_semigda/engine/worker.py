@@ -72,6 +72,8 @@ class TorchEngine:
         str
             The device that "auto" means here, in words.
         """
+        import torch._dynamo  # noqa: F401 - the first optimiser imports it: seconds that are free now
+
         from napari_semigda.engine import predict, train  # noqa: F401
         from napari_semigda.engine.device import describe_device, pick_device
 

@@ -18,7 +18,7 @@ from napari_semigda.engine.planner import (
 )
 from napari_semigda.engine.types import EngineError, Settings
 
-SIZE = {"crop": 192, "scale": 1.0}
+CROP = 192
 
 
 def plan(step, minutes=5.0, measured=None, **more):
@@ -31,7 +31,7 @@ def plan(step, minutes=5.0, measured=None, **more):
 
     settings = {name: more.pop(name) for name in ("crop", "batch", "max_steps") if name in more}
     seconds = 60 * minutes
-    return make_plan(Settings(minutes=minutes, **settings), SIZE, measure, lambda _: seconds, **more)
+    return make_plan(Settings(minutes=minutes, **settings), CROP, measure, lambda _: seconds, **more)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_expected_steps_are_those_of_the_chosen_size():
 
 def test_steps_given_by_number_need_no_measuring():
     measured = []
-    assert plan(1.0, measured=measured, max_steps=7) == Plan(**SIZE, batch=BATCH, steps=7)
+    assert plan(1.0, measured=measured, max_steps=7) == Plan(CROP, BATCH, 7)
     assert measured == []
 
 
@@ -128,15 +128,17 @@ def test_a_word_and_minutes_contradict_each_other():
 
 def test_the_masks_are_part_of_the_time_but_never_most_of_it():
     few = tail_seconds(Pace(1.0, 2.0), checked=0.5, predicted=1.0)
-    assert few == pytest.approx(0.5 + 1.0 + 0.5 + 4.0)
+    assert few == pytest.approx(0.5 + 1.0 + 0.5 + 2.0)
     assert whole_seconds(1.0, few) == 60
     assert training_seconds(1.0, few) == 60 - few
     assert training_seconds(1.0, 300.0) == 45
     assert whole_seconds(1.0, 300.0) == 345
+    assert training_seconds(0.2, 1.0, started=2.0) == 11  # twelve seconds and one of them for the masks
+    assert training_seconds(0.2, 1.0, started=40.0) == 46  # a machine that needs longer than that to get ready
 
 
 def test_a_plan_survives_the_model_file_and_nonsense_is_refused():
-    made = Plan(**SIZE, steps=2, fractions=(0.0, 0.5), checks=(1,))
+    made = Plan(CROP, steps=2, fractions=(0.0, 0.5), checks=(1,))
     header = {"plan": asdict(made) | {"fractions": [0.0, 0.5], "checks": [1], "of a later version": 1}}
     assert Plan.of(header, "m.semigda") == made
     for bad in ({}, {"plan": 3}, {"plan": {"fractions": [0]}}, {"plan": asdict(made) | {"batch": 0}}):
