@@ -124,7 +124,7 @@ def main() -> None:
     dock.runner.ready.connect(ready.append)
     viewer.open_sample("napari-semigda", "brain")
     wait_for(lambda: ready, 120)
-    dock.time.setValue(20)
+    dock.time.setValue("thorough")
     dock.bridge.pick_class(1)
     dock.bridge.masks.brush_size = 6
     hand, clock = Hand(viewer), Clock()

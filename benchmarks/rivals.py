@@ -23,6 +23,7 @@ from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.efficientnet import efficientnet_lite0
 from napari_semigda.engine.losses import mask_loss, ramp_up
 from napari_semigda.engine.model import Branches
+from napari_semigda.engine.planner import BATCH
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock
@@ -89,13 +90,13 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
     while (fraction := clock.fraction()) < 1:
         for group in optimiser.param_groups:
             group["lr"] = group["rate"] * min(1.0, (clock.step + 1) / 20) * max(0.01, (1 - fraction) ** 0.9)
-        batch = sampler.draw(settings.batch).to(device)
+        batch = sampler.draw(settings.batch or BATCH).to(device)
         image, target, weight = vary(batch.image, batch.target, batch.weight)
         with mixed_precision(device):
             branches = model(image * 2 - 1)
         loss = mask_loss(branches, target, weight)
         if arm == "mean-teacher" and pool.chosen:
-            more = pool.draw(settings.batch).to(device).image
+            more = pool.draw(settings.batch or BATCH).to(device).image
             loss = loss + 0.3 * ramp_up(fraction) * _consistency(model, average, more)
         clock.begin_step(fraction)
         optimiser.zero_grad(set_to_none=True)

@@ -21,6 +21,7 @@ import typer
 import typer.core
 
 from napari_semigda.console import bar, json_lines, print_table, progress_bar, some, warn, write_line
+from napari_semigda.engine.planner import TimeName, chosen_time
 from napari_semigda.engine.types import BackboneName, BatchRequest, DeviceName, EngineError, Settings, TrainRequest
 
 app = typer.Typer(
@@ -56,10 +57,18 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     images: Annotated[Path, typer.Option(help="Folder of PNG, JPEG, TIFF (pages) or NIfTI (slices).")],
     masks: Annotated[Path, typer.Option(help="Folder of masks: class ids, 0 is background; same stem as the image.")],
     out: Annotated[Path, typer.Option(help="The model file to write, FILE.semigda.")],
-    minutes: Annotated[float, typer.Option(help="Time to train for.")] = Settings.minutes,
+    time: Annotated[
+        TimeName | None,
+        typer.Option(help="About 1, 5 (the default) or 20 minutes, or until it stops improving; with --init a fifth."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time to train for, in place of --time; with --time best, the most.")
+    ] = None,
     backbone: Annotated[BackboneName, typer.Option(help="The frozen image autoencoder.")] = Settings.backbone,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = Settings.device,
-    init: Annotated[Path | None, typer.Option(help="Continue from this model.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Go on from this model: a correction. Left out, training starts from nothing.")
+    ] = None,
     sparse: Annotated[bool, typer.Option("--sparse", help="Scribbles: 0 means not annotated.")] = Settings.sparse,
     seed: Annotated[int, typer.Option(help="Two runs of one seed differ only by the clock.")] = Settings.seed,
     json: Annotated[bool, typer.Option("--json", help="One JSON report a line on stdout, nothing else.")] = False,
@@ -91,7 +100,7 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     from napari_semigda.images import labelled_planes
 
     settings = Settings(
-        minutes=minutes,
+        **chosen_time(time, minutes, correction=init is not None),
         backbone=backbone,
         device=device,
         sparse=sparse,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -45,7 +46,7 @@ def json_lines() -> Iterator[Callable[[Report], None]]:
 @contextmanager
 def progress_bar() -> Iterator[Callable[[Report], None]]:
     """Yields a function that shows a report to people: a moving bar on a terminal, a line a stage in a log file."""
-    with bar("Getting ready") as (progress, task):
+    with bar("Getting ready", guess=False) as (progress, task):
         progress.update(task, total=1.0)
         shown = ""
 
@@ -53,6 +54,8 @@ def progress_bar() -> Iterator[Callable[[Report], None]]:
             nonlocal shown
             named = (("loss", report.loss), ("held-out Dice", report.dice))
             figures = [f"{name} {value:.3f}" for name, value in named if value is not None]
+            if report.remaining and report.model is None:
+                figures.append(f"{'at most ' * report.at_most}{timedelta(seconds=round(report.remaining))} left")
             status = " · ".join([_STAGES[report.stage], *figures])
             progress.update(task, completed=report.fraction, description=status)
             lines = [report.message, f"Saved {report.model}" if report.model is not None else ""]
@@ -66,8 +69,11 @@ def progress_bar() -> Iterator[Callable[[Report], None]]:
 
 
 @contextmanager
-def bar(description: str) -> Iterator[tuple[Progress, TaskID]]:
-    """A progress bar on stderr where that is a terminal; yields it and its only task."""
+def bar(description: str, *, guess: bool = True) -> Iterator[tuple[Progress, TaskID]]:
+    """A progress bar on stderr where that is a terminal; yields it and its only task.
+
+    With `guess` it works the time left out by itself, from how far the task has come.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -78,11 +84,10 @@ def bar(description: str) -> Iterator[tuple[Progress, TaskID]]:
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()]
+    columns += [TimeRemainingColumn()] * guess
     console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield progress, progress.add_task(description, total=None)
 
 

@@ -176,6 +176,19 @@ class Project:
 
     # -- rounds -------------------------------------------------------------------------------------------------
 
+    def goes_on_from(self, backbone: str, afresh: bool = False) -> Standing | None:
+        """The model that a round trained now would correct; None when it would start from nothing.
+
+        Parameters
+        ----------
+        backbone : str
+            The one asked for: a network of another backbone cannot go on from these weights.
+        afresh : bool
+            Start from new weights even when a round went before.
+        """
+        same = self.rounds and self.rounds[-1].settings.backbone == backbone
+        return self.in_use if same and not afresh else None
+
     def snapshot(self, settings: Settings, view: int = 0, afresh: bool = False) -> Job:
         """Freeze the images, the masks as they are now and the settings into one job.
 
@@ -204,9 +217,7 @@ class Project:
         for index in self.painted:
             check_layout(planes[index])
             check_mask(planes[index])
-        # A network of another backbone cannot go on from these weights.
-        same = self.rounds and self.rounds[-1].settings.backbone == settings.backbone
-        going_on = self.in_use if self.in_use is not None and same and not afresh else None
+        going_on = self.goes_on_from(settings.backbone, afresh)
         request = TrainRequest(
             planes=planes,
             out=self._new_model(),

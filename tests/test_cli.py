@@ -233,7 +233,7 @@ def test_help_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for option in ("images", "masks", "out", "minutes", "backbone", "device", "init", "sparse", "seed", "json"):
+    for option in ("images", "masks", "out", "time", "minutes", "backbone", "device", "init", "sparse", "seed", "json"):
         assert f"--{option}" in done.stdout
 
 
@@ -431,6 +431,10 @@ def test_model_files_that_are_not_ours(folders, capfd):
         (["train", "--images", "i", "--masks", "m", "--out", "o", "--backbone", "huge"], "'huge' is not one of"),
         (["train", "--images", "i", "--masks", "m", "--out", "o", "--minutes", "soon"], "--minutes"),
         (["train", "--images", "i", "--masks", "m", "--out", "o", "--minutes", "0"], "0 minutes"),
+        (
+            ["train", "--images", "i", "--masks", "m", "--out", "o", "--minutes", "3", "--time", "quick"],
+            "as quick and as 3 minutes",
+        ),
         (["train", "--images", "nowhere", "--masks", "m", "--out", "o"], "nowhere is not there"),
         (["predict", "--model", "m", "--out", "o", "--images"], "--images"),
         (["predict", "--model", "m", "--out", "o", "--images", "x.png", "--wrong"], "--wrong"),

@@ -83,7 +83,7 @@ class SemiGDA(nn.Module):
         return Latents(latent_v, latent_c, features_v, features_c)
 
     def map_latent(self, image: Tensor, sample: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Branch V of DAM: the frozen encoder's latent of the image -> its mask's latent, and the encoder's features."""
+        """Branch V's part of DAM: frozen encoder's latent of the image -> its mask's latent, and the features."""
         encoded = self.backbone.encode(image)
         latent = encoded.sample() if sample else encoded.latent_mean
         if self._context:

@@ -6,6 +6,8 @@ Fractions of the time, for a first round with unlabelled images:
      8 % - 100 %  stage 2 (CDSA) on painted pixels
     50 % - 100 %  ... and on pseudo-masks of the unlabelled images, from the averaged weights
     65 % - 100 %  ... and on the images held out so far: their Dice has been measured, now they help
+
+A run without a fixed end waits at 60 % until checks bring no gain any more (`OpenEnd`).
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -27,16 +30,18 @@ from napari_semigda.engine.device import describe_device, pick_device
 from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.objective import Objective
+from napari_semigda.engine.pace import measure_pace
+from napari_semigda.engine.planner import Pace, Plan, make_plan, tail_seconds, training_seconds
+from napari_semigda.engine.pose import averaging_pose
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable, CropSampler
-from napari_semigda.engine.schedule import Clock, Events, Plan
+from napari_semigda.engine.schedule import Clock, Events, OpenEnd
 from napari_semigda.engine.types import EngineError, Report, Stage, TrainRequest
 from napari_semigda.engine.validate import Examiner, hold_out
 from napari_semigda.engine.view import PlaneReader, View, choose_view
 
 ALIGN_UNTIL = 0.08
 UNLABELLED_FROM = 0.5
-LEAST_STEPS = 150  # a shorter run learns more from painted pixels alone: pseudo-masks come into stage 2 only in longer
 CHECKS = (0.2, 0.35, 0.5, 0.65)
 REFIT_FROM = 0.65
 LEARNING_RATE, TRUNK_RATE, WARM_RATE = 1.5e-3, 5e-4, 0.5
@@ -52,30 +57,37 @@ class Round:
     ----------
     request
         Checked (`check_request`).
+    clock
+        Running since the user pressed Train.
     stopped
         Asked after every step.
     in_view
         Index of the plane to preview, None for no previews.
     """
 
-    def __init__(self, request: TrainRequest, stopped: Callable[[], bool], in_view: Callable[[], int | None]) -> None:
-        self.request, self.settings = request, request.settings
+    def __init__(
+        self, request: TrainRequest, clock: Clock, stopped: Callable[[], bool], in_view: Callable[[], int | None]
+    ) -> None:
+        self.request, self.settings, self.clock = request, request.settings, clock
         self.planes = request.planes
         self._stopped, self._in_view = stopped, in_view
-        replayed = read_header(request.plan).get("plan", {}) if request.plan else {}
-        self.clock = Clock(self.settings, replayed.get("fractions", ()))
         self.device = pick_device(self.settings.device)
         torch.manual_seed(self.settings.seed)
         self.rng = np.random.default_rng(self.settings.seed)
         self.reader = PlaneReader(self.planes)
         self._start_model()
         self.average = MovingAverage(self.model.trained_parts())
-        self._choose_planes()
         self.optimiser = self._make_optimiser()
+        self._choose_planes()
+        self._make_plan()
+        torch.manual_seed(self.settings.seed)  # a replay measures nothing, so measuring must leave no trace
+        self.objective = self._make_objective(self.plan.batch, self.rng)
+        self.examiner = Examiner(self.planes, self.held_out, self.reader, self.view, self.table)
         self._pseudo_masks_pay = False  # decided at half-time
         self._ramp = 0.0
         self._reported = self._previewed = -math.inf
         self._preview_seconds = 0.0
+        self._looks = [self.plan.megapixel_seconds]  # seconds a megapixel, of every preview
         self._bad_steps = 0
 
     # ---- setting up ---------------------------------------------------------------------------------------------
@@ -106,24 +118,64 @@ class Round:
     def _choose_planes(self) -> None:
         """Who teaches, who is kept back, who stays unlabelled (flat pictures have nothing to say)."""
         training = self.earlier.get("training", {})
-        held_out = hold_out(self.planes, training.get("held_out", ()), training.get("trained_on", ()))
-        self.examiner = Examiner(self.planes, held_out, self.reader, self.view, self.table)
+        self.held_out = hold_out(self.planes, training.get("held_out", ()), training.get("trained_on", ()))
         painted = [i for i, plane in enumerate(self.planes) if plane.mask is not None]
         bare = [i for i, plane in enumerate(self.planes) if plane.mask is None and not self.reader.is_flat(i)]
-        if self.settings.unlabelled_weight <= 0:
-            bare = []
-        self.teaching = [i for i in painted if i not in held_out]
-        self.objective = Objective(
-            self.model,
-            self.average,
-            self._sampler(self.teaching),
-            self._sampler(bare),
-            self.settings.batch,
-            self.rng,
-        )
+        self.bare = bare if self.settings.unlabelled_weight > 0 else []
+        self.teaching = [i for i in painted if i not in self.held_out]
 
-    def _sampler(self, chosen: list[int]) -> CropSampler:
-        return CropSampler(self.planes, self.reader, chosen, self.view, self.table, self.rng)
+    def _make_plan(self) -> None:
+        """What this machine can do in the user's time; in a replay, what the earlier run did."""
+        if self.request.plan:
+            header = read_header(self.request.plan)
+            self.plan, self.view = Plan.of(header, self.request.plan), View.of_model(header)
+            if not self.plan.fractions:
+                raise EngineError(f"{self.request.plan} was stopped before its first step: there is nothing to repeat.")
+            self.clock.replay(self.plan.fractions, self.plan.checks)
+            return
+        training = self.earlier.get("training", {})
+        here = training.get("device"), training.get("settings", {}).get("clock")
+        known = here == (describe_device(self.device), self.settings.clock)
+        self.plan = make_plan(
+            self.settings,
+            self.view.crop,
+            self._measure_pace,
+            self._seconds_left,
+            correction=bool(self.earlier),
+            before=Plan.of(self.earlier, self.request.init) if known else None,
+        )
+        if self.plan.crop != self.view.crop:
+            self.view, self.width = choose_view(self.planes, self.reader, self.plan.crop, self.settings.sparse)
+            self.plan = replace(self.plan, crop=self.view.crop)
+
+    def _measure_pace(self, batch: int) -> Pace:
+        rng = np.random.default_rng(0)
+        picture = self.reader.whole(self.teaching[0], self.view.scale)
+        objective_of = lambda crops: self._make_objective(crops, rng)  # noqa: E731
+        return measure_pace(self.model, objective_of, batch, picture, self.view, self.clock.read)
+
+    def _seconds_left(self, pace: Pace) -> float:
+        """Take what follows the last step off the training; return what is sure to come of that."""
+        started, share = self.clock.elapsed, OpenEnd.least if self.settings.until_best else 1.0
+        self.clock.seconds = training_seconds(self.settings.minutes, self._tail(pace), started)
+        return max(0.0, share * self.clock.seconds - started)
+
+    def _tail(self, pace: Pace) -> float:
+        """Seconds from the end of training to what the user waits for."""
+        checked = sum(math.prod(self.planes[i].size) for i in self.held_out)
+        return tail_seconds(pace, checked / 1e6, self._to_predict())
+
+    def _to_predict(self) -> float:
+        """Million pixels of all planes, in each orientation."""
+        looks = len({0, averaging_pose(self.view.poses)})
+        return looks * sum(math.prod(p.size) for p in self.planes) / 1e6 if self.request.then_predict else 0.0
+
+    def _make_objective(self, batch: int, rng: np.random.Generator) -> Objective:
+        teaching, bare = self._sampler(self.teaching, rng), self._sampler(self.bare, rng)
+        return Objective(self.model, self.average, teaching, bare, batch, rng)
+
+    def _sampler(self, chosen: list[int], rng: np.random.Generator) -> CropSampler:
+        return CropSampler(self.planes, self.reader, chosen, self.view, self.table, rng)
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         parts = self.model.trained_parts()
@@ -144,10 +196,13 @@ class Round:
         while (fraction := self.clock.fraction()) < 1 and not self._stopped():
             if checks.due(fraction):
                 yield from self._check()
+            if self.clock.ask_whether_it_improves():
+                yield from self._check()
+                self.clock.note(self._standing())
             if refit.due(fraction):
                 self._let_held_out_help()
             if half_time.due(fraction):
-                self._pseudo_masks_pay = self.clock.steps_expected(fraction) >= LEAST_STEPS
+                self._pseudo_masks_pay = self.plan.unlabelled
             stage = self._stage(fraction)
             self._set_rate(fraction)
             self._ramp = self._unlabelled_weight(stage, fraction)
@@ -180,11 +235,17 @@ class Round:
             yield self._report("checking", "Checking the masks on images kept back…")
             self.examiner.examine(self.model, self.average)
 
+    def _standing(self) -> float:
+        """What gets higher as the masks get better: the held-out Dice, or without held-out images the loss."""
+        if self.examiner.dice is not None:
+            return self.examiner.dice
+        return -math.inf if self.objective.loss.value is None else -self.objective.loss.value
+
     def _let_held_out_help(self) -> None:
         """Painted images are few: once Dice has been measured on the held-out ones, training uses them too."""
         if self.examiner.held_out:
             self.teaching = sorted([*self.teaching, *self.examiner.held_out])
-            self.objective.labelled = self._sampler(self.teaching)
+            self.objective.labelled = self._sampler(self.teaching, self.rng)
 
     @property
     def _refitted(self) -> bool:
@@ -218,7 +279,7 @@ class Round:
     def _set_rate(self, fraction: float) -> None:
         """Linear warm-up, then polynomial decay (power 0.9, as in the paper) over the time."""
         factor = WARM_RATE if self.earlier else 1.0
-        warm_up = min(1.0, (self.clock.step + 1) / WARM_UP_STEPS)
+        warm_up = min(1.0, (self.clock.step + 1) / min(WARM_UP_STEPS, 1 + self.plan.steps // 5))
         for group in self.optimiser.param_groups:
             group["lr"] = group["rate"] * factor * warm_up * max(0.01, (1 - fraction) ** 0.9)
 
@@ -233,8 +294,11 @@ class Round:
 
     def _preview(self, stage: Stage, index: int) -> Report:
         begun = time.monotonic()
+        picture = self.reader.whole(index, self.view.scale)
         with self.average.applied():
-            belief = believe(self.model, self.reader.whole(index, self.view.scale), self.view)
+            looked = self.clock.read()
+            belief = believe(self.model, picture, self.view)
+            self._looks.append((self.clock.read() - looked) / math.prod(self.planes[index].size) * 1e6)
         preview = to_prediction(belief, self.planes[index], index, self.table)
         self._previewed = time.monotonic()
         self._preview_seconds = self._previewed - begun
@@ -247,7 +311,8 @@ class Round:
             step=self.clock.step,
             fraction=self.clock.fraction(),
             elapsed=self.clock.elapsed,
-            remaining=self.clock.remaining(),
+            remaining=self._remaining(saved="model" in more),
+            at_most=self.clock.at_most,
             loss=self.objective.loss.value,
             unlabelled_loss=self.objective.unlabelled_loss.value,
             ramp=self._ramp,
@@ -257,6 +322,12 @@ class Round:
             message=message,
             **more,
         )
+
+    def _remaining(self, saved: bool) -> float | None:
+        pace, training = Pace(self.plan.step_seconds, median(self._looks)), self.clock.remaining()
+        if saved:
+            return pace.megapixel * self._to_predict()
+        return None if training is None else training + self._tail(pace)
 
     def _verdict(self) -> str:
         before = self.earlier.get("training", {}).get("dice")
@@ -278,7 +349,7 @@ class Round:
             "mapper_width": self.model.mapper_width,
             "view": asdict(self.view),
             "structure_width": self.width,
-            "plan": asdict(Plan(self.clock.passed, self.settings.batch, **asdict(self.view))),
+            "plan": asdict(replace(self.plan, fractions=tuple(self.clock.passed), checks=tuple(self.clock.checked))),
             "training": {
                 "rounds": self.earlier.get("training", {}).get("rounds", 0) + 1,
                 "steps": self.clock.step,

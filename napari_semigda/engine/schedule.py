@@ -1,47 +1,101 @@
-"""When things happen in a run: a clock in the user's minutes (or steps), the plan it leaves, and events on its way."""
+"""When things happen in a run: a clock in the user's minutes (or steps), an open end, and events on its way."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from napari_semigda.engine.types import Settings
 
+READ = {"wall": time.monotonic, "cpu": time.process_time}
+"""What minutes are counted in; seconds since some moment."""
 
-@dataclass
-class Plan:
-    """What a run chose for this machine; the same plan, seed and images give the same weights again.
+HOLD = 0.6  # fraction at which an open-ended run waits: all it does is under way, and nothing held out is used up
+_FIRST_STRETCH = 1 / 12  # of the most time: as fast as a run of that length until it waits
+_COOL_DOWN = 0.25  # of the time so far, once it stops improving
+_CHECK_EVERY = 0.125  # of the time so far
+_PATIENCE = 4  # checks in a row without a gain
+_GAIN = 0.002  # Dice, or loss where there is none
 
-    Every choice that depends on speed hangs on the fractions, so that they are all a replay needs.
+
+class OpenEnd:
+    """The course of a run that goes on until it stops improving, in shares of the most time it may take.
+
+    A run's rate, ramps and checks hang on its fraction. So the fraction rises as in an ordinary run, then waits at
+    `HOLD`, which keeps the learning rate where it is, and rises to 1 in a cool-down of a quarter of the time so far:
+    when several checks in a row brought no gain, or when there is only just time for it.
     """
 
-    fractions: list[float] = field(default_factory=list)  # how far the run was at each step, 0..1
-    batch: int = 4
-    crop: int = 0
-    scale: float = 1.0
-    poses: tuple[int, ...] = ()
+    least = HOLD * _FIRST_STRETCH * (1 + _CHECK_EVERY) ** _PATIENCE * (1 + _COOL_DOWN)
+    """Share of the most time that such a run takes at least."""
+
+    def __init__(self) -> None:
+        self._released: float | None = None
+        self._next_check = HOLD * _FIRST_STRETCH
+        self._best: float | None = None
+        self._checks_in_vain = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody knows yet when the run will end."""
+        return self._released is None
+
+    @property
+    def end(self) -> float:
+        """Share of the most time at which the run ends (while it is held: at the latest)."""
+        return 1.0 if self._released is None else self._released * (1 + _COOL_DOWN)
+
+    def fraction(self, spent: float) -> float:
+        """Fraction of the run when this share of the most time is gone."""
+        if self._released is None and spent * (1 + _COOL_DOWN) >= 1:
+            self._released = 1 / (1 + _COOL_DOWN)
+        if self._released is None:
+            return min(HOLD, spent / _FIRST_STRETCH)
+        cooled = (spent - self._released) / (_COOL_DOWN * self._released)
+        return min(1.0, HOLD + (1 - HOLD) * max(0.0, cooled))
+
+    def due(self, spent: float) -> bool:
+        """Whether it is time to ask if the run still improves."""
+        return self.held and spent >= self._next_check
+
+    def note(self, figure: float, spent: float) -> None:
+        """Take the outcome of a check in: a figure that is higher when the masks are better."""
+        self._next_check = spent * (1 + _CHECK_EVERY)
+        if self._best is None or figure > self._best + _GAIN:
+            self._best, self._checks_in_vain = figure, 0
+            return
+        self._checks_in_vain += 1
+        if self._checks_in_vain >= _PATIENCE and self.held:
+            self._released = spent
 
 
 class Clock:
-    """How far a run is: by wall time, CPU time or steps, or as an earlier run went.
+    """How far a run is: by wall time, CPU time or steps, or as an earlier run went. It starts when it is made.
 
     Parameters
     ----------
     settings
-        Minutes, `max_steps` and what is counted.
-    replay
-        Fractions of an earlier run, one a step.
+        Minutes, `max_steps`, whether the end is open, and what is counted.
     """
 
-    def __init__(self, settings: Settings, replay: Sequence[float] = ()) -> None:
-        self._read = time.process_time if settings.clock == "cpu" else time.monotonic
-        self._seconds = settings.minutes * 60
-        self._replay = list(replay)
-        self._max_steps = len(self._replay) or settings.max_steps
-        self._start = self._read()
+    def __init__(self, settings: Settings) -> None:
+        self.read = READ[settings.clock]
+        self.seconds = settings.minutes * 60
+        """Of training; the planner takes off what follows it."""
+        self._max_steps = settings.max_steps
+        self._open_end = OpenEnd() if settings.until_best else None
+        self._replay: Sequence[float] = ()
+        self._replayed_checks: Sequence[int] = ()
+        self._start = self.read()
         self.passed: list[float] = []
         """Fraction at the begin of each step so far."""
+        self.checked: list[int] = []
+        """Steps before which it was asked whether the run still improves."""
+
+    def replay(self, fractions: Sequence[float], checks: Sequence[int]) -> None:
+        """Go as an earlier run went: its `passed` and `checked`."""
+        self._replay, self._replayed_checks = fractions, checks
+        self._max_steps, self._open_end = len(fractions), None
 
     @property
     def step(self) -> int:
@@ -51,7 +105,7 @@ class Clock:
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
-        return self._read() - self._start
+        return self.read() - self._start
 
     def fraction(self) -> float:
         """0 at the start, 1 when the run is over."""
@@ -59,22 +113,42 @@ class Clock:
             return 1.0
         if self._replay:
             return self._replay[self.step]
-        done = self.step / self._max_steps if self._max_steps else self.elapsed / self._seconds
-        return min(1.0, round(done, 5))
+        spent = self._spent()
+        return min(1.0, round(spent if self._open_end is None else self._open_end.fraction(spent), 5))
 
     def begin_step(self, fraction: float) -> None:
         """Count a step that begins at this fraction."""
         self.passed.append(fraction)
 
-    def remaining(self) -> float | None:
-        """Seconds to go; None while they cannot be known."""
-        if self._max_steps is None:
-            return max(0.0, self._seconds - self.elapsed)
-        return self.elapsed * (self._max_steps - self.step) / self.step if self.step >= 3 else None
+    def ask_whether_it_improves(self) -> bool:
+        """Whether the run has an open end and a check is due; the answer is remembered for a replay."""
+        if self._replay:
+            due = self.step in self._replayed_checks
+        else:
+            due = self._open_end is not None and self._open_end.due(self._spent())
+        if due:
+            self.checked.append(self.step)
+        return due
 
-    def steps_expected(self, fraction: float) -> float:
-        """How many steps the whole run will have at the pace so far."""
-        return self.step / fraction if fraction > 0 else float("inf")
+    def note(self, figure: float) -> None:
+        """Take the outcome of that check in: a figure that is higher when the masks are better."""
+        if self._open_end is not None:
+            self._open_end.note(figure, self._spent())
+
+    def remaining(self) -> float | None:
+        """Seconds of training to go; None while they cannot be known."""
+        spent, end = self._spent(), 1.0 if self._open_end is None else self._open_end.end
+        if self._max_steps is None:
+            return max(0.0, (end - spent) * self.seconds)
+        return max(0.0, (end - spent) / spent * self.elapsed) if self.step >= 3 else None
+
+    @property
+    def at_most(self) -> bool:
+        """Whether the run may well end sooner than `remaining` says."""
+        return self._open_end is not None and self._open_end.held
+
+    def _spent(self) -> float:
+        return self.step / self._max_steps if self._max_steps else self.elapsed / self.seconds
 
 
 class Events:

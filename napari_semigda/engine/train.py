@@ -16,6 +16,7 @@ import torch
 
 from napari_semigda.engine.check import check_request
 from napari_semigda.engine.round import Round
+from napari_semigda.engine.schedule import Clock
 from napari_semigda.engine.types import EngineError, Report, TrainRequest
 
 
@@ -50,10 +51,11 @@ class Trainer:
             A sentence for the user, whatever went wrong; nothing is half-written then.
         """
         self._stopping.clear()
+        clock = Clock(request.settings)
         try:
             request, warnings = check_request(request)
             yield Report("starting", message=" ".join(warnings) or "Starting…")
-            yield from self.rounds(request, self._stopping.is_set, lambda: self._in_view).run()
+            yield from self.rounds(request, clock, self._stopping.is_set, lambda: self._in_view).run()
         except torch.cuda.OutOfMemoryError as error:
             raise EngineError(
                 "The graphics card ran out of memory. Choose the CPU, or a smaller crop, under Advanced."

@@ -50,7 +50,8 @@ class Plane:
 class Settings:
     """What a user may choose; every default is sensible."""
 
-    minutes: float = 5.0  # time to train for
+    minutes: float = 5.0  # from Train to the masks; with `until_best` the most that it may take
+    until_best: bool = False  # end once the held-out Dice (without held-out images the loss) stops improving
     backbone: BackboneName = "auto"
     backbone_source: str | None = None  # of tiny and sd: a folder, a file or a name on the hub; None is the published
     device: DeviceName = "auto"
@@ -59,8 +60,8 @@ class Settings:
     unlabelled_weight: float = 0.3  # most weight of the unlabelled terms (paper: 0.3); 0 switches them off
     max_steps: int | None = None  # stop after so many steps instead of by the clock (tests, replays)
     clock: Literal["wall", "cpu"] = "wall"  # "cpu" counts process CPU seconds, so a busy machine changes nothing
-    crop: int | None = None  # side of the training crop in pixels; None chooses it from the painted masks
-    batch: int = 4  # crops a step
+    crop: int | None = None  # side of the training crop in pixels; None: from the painted masks and this machine
+    batch: int | None = None  # crops a step; None: what suits this machine
     compile: bool = False  # torch.compile: faster steps on a GPU after a minute of compiling; for long runs
 
 
@@ -74,6 +75,7 @@ class TrainRequest:
     init: Path | None = None  # a model of an earlier round to continue from
     classes: Mapping[int, str] = field(default_factory=dict)  # names by class id; missing ones get "class N"
     plan: Path | None = None  # a model whose run is to be repeated step by step, whatever the clock says
+    then_predict: bool = False  # the masks of all planes come next: the time is for them as well
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,8 @@ class Report:
     step: int = 0
     fraction: float = 0.0  # 0..1 of the whole run, for a determinate bar
     elapsed: float = 0.0  # seconds
-    remaining: float | None = None  # seconds, None until it is known
+    remaining: float | None = None  # seconds to the saved model, or to the last mask where the request wants them
+    at_most: bool = False  # `remaining` is the most it can take: the run ends sooner once it stops improving
     loss: float | None = None  # running mean of the supervised loss
     unlabelled_loss: float | None = None
     ramp: float = 0.0  # weight of the unlabelled terms just now

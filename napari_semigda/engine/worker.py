@@ -72,6 +72,8 @@ class TorchEngine:
         str
             The device that "auto" means here, in words.
         """
+        import torch._dynamo  # noqa: F401 - the first optimiser imports it: seconds that are free now
+
         from napari_semigda.engine import predict, train  # noqa: F401
         from napari_semigda.engine.device import describe_device, pick_device
 
@@ -216,7 +218,7 @@ class Worker:
             return
         trainer.look_at(self._view)
         last = Report("starting")
-        for last in trainer.fit(job.request):
+        for last in trainer.fit(replace(job.request, then_predict=True)):
             self._report(last, answers)
             if self._stop.is_set():  # again, should it have come before the trainer was listening
                 trainer.stop()
@@ -237,7 +239,10 @@ class Worker:
     def _predict(
         self, predictor: Any, planes: tuple[Plane, ...], answers: Path, said: Report | None = None
     ) -> tuple[str, ...]:
-        """Predict the plane in view, then its neighbours outwards, following the view as it moves."""
+        """Predict the plane in view, then its neighbours outwards, following the view as it moves.
+
+        Reports count the time on from what was `said` last.
+        """
         said = said or Report("predicting")
         left, skipped, began = set(range(len(planes))), [], time.monotonic()
         while left and not self._stop.is_set():
@@ -250,7 +255,7 @@ class Worker:
             done, elapsed = len(planes) - len(left), time.monotonic() - began
             remaining = elapsed / done * len(left)
             report = replace(said, stage="predicting", fraction=done / len(planes), preview=None, message="")
-            self._report(replace(report, elapsed=elapsed, remaining=remaining), answers)
+            self._report(replace(report, elapsed=said.elapsed + elapsed, remaining=remaining), answers)
         return tuple(skipped)
 
     def _report(self, report: Report, answers: Path) -> None:

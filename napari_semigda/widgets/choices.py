@@ -1,14 +1,16 @@
 """Small choosers: a layer, a time, the advanced settings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, Container, SpinBox
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, Signal
-from qtpy.QtWidgets import QButtonGroup, QComboBox, QHBoxLayout, QRadioButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QComboBox, QGridLayout, QRadioButton, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
+from napari_semigda.engine.planner import TimeName, chosen_time
 from napari_semigda.engine.types import Settings
 
 NOTHING = "(none)"
@@ -61,39 +63,54 @@ class LayerChoice(QWidget):
 
 
 class TimeChoice(QWidget):
-    """How long a round takes: three words for three times."""
+    """How long a round takes: four words for it, each with a time for the first round and one for corrections."""
 
-    valueChanged = Signal(float)  # noqa: N815 - Qt's way
-    """Minutes."""
+    valueChanged = Signal(str)  # noqa: N815 - Qt's way
+    """One of `TIMES`."""
 
-    TIMES = (
-        ("Quick", 1.0, "About one minute. Enough to see where the masks are going, and for most corrections."),
-        ("Standard", 5.0, "About five minutes. Learns more from the unlabelled images."),
-        ("Thorough", 20.0, "About twenty minutes. For the last round, when the masks are painted well."),
-    )
+    TIMES: Mapping[TimeName, tuple[str, str]] = {
+        "quick": (
+            "Quick",
+            "About one minute, and 12 seconds for a correction. Enough to see where the masks are going.",
+        ),
+        "standard": (
+            "Standard",
+            "About five minutes, and one minute for a correction. Learns more from the unlabelled images.",
+        ),
+        "thorough": (
+            "Thorough",
+            "About twenty minutes, and four for a correction. For the last round, when the masks are painted well.",
+        ),
+        "best": (
+            "Until it stops improving",
+            "Goes on while the masks on images kept back still get better, for an hour at most (a correction: twelve "
+            "minutes). Stop ends it earlier and keeps the best result so far.",
+        ),
+    }
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        layout = QHBoxLayout(self)
+        layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.setVerticalSpacing(2)
         self._group = QButtonGroup(self)
-        for index, (word, _, tip) in enumerate(self.TIMES):
-            button = QRadioButton(word)
+        self._buttons = {}
+        for index, (time, (word, tip)) in enumerate(self.TIMES.items()):
+            button = self._buttons[time] = QRadioButton(word)
             button.setToolTip(tip)
             self._group.addButton(button, index)
-            layout.addWidget(button)
-        layout.addStretch(1)
-        self._group.button(0).setChecked(True)
+            layout.addWidget(button, index // 3, index % 3, 1, 1 if index < 3 else 3)
+        layout.setColumnStretch(2, 1)
+        self._buttons["quick"].setChecked(True)
         self._group.idToggled.connect(lambda _, on: on and self.valueChanged.emit(self.value()))
 
-    def value(self) -> float:
-        """Minutes."""
-        return self.TIMES[self._group.checkedId()][1]
+    def value(self) -> TimeName:
+        """The chosen time."""
+        return list(self.TIMES)[self._group.checkedId()]
 
-    def setValue(self, minutes: float) -> None:  # noqa: N802 - Qt's way
-        """Choose the time nearest to `minutes`."""
-        nearest = min(range(len(self.TIMES)), key=lambda index: abs(self.TIMES[index][1] - minutes))
-        self._group.button(nearest).setChecked(True)
+    def setValue(self, time: TimeName) -> None:  # noqa: N802 - Qt's way
+        """Choose a time."""
+        self._buttons[time].setChecked(True)
 
 
 @dataclass(frozen=True)
@@ -107,10 +124,14 @@ class AdvancedValue:
     seed: int = 0
     afresh: bool = False
 
-    def settings(self, minutes: float) -> Settings:
-        """For the engine."""
+    def settings(self, time: TimeName, correction: bool) -> Settings:
+        """For the engine: all this and a time, of which a correction takes a fifth."""
         plain = Settings(
-            minutes=minutes, backbone=self.backbone, device=self.device, sparse=self.sparse, seed=self.seed
+            **chosen_time(time, correction=correction),
+            backbone=self.backbone,
+            device=self.device,
+            sparse=self.sparse,
+            seed=self.seed,
         )
         return plain if self.unlabelled else replace(plain, unlabelled_weight=0.0)
 
@@ -150,9 +171,10 @@ class Advanced(QCollapsible):
             label="Seed", min=0, max=999_999, tooltip="The same seed and masks give the same training again."
         )
         self.afresh = CheckBox(
-            text="Start again from scratch",
-            tooltip="Forget what earlier rounds learnt. Left off, a round goes on from the one before, "
-            "which is quicker.",
+            text="Train from the start",
+            tooltip="Forget what earlier rounds learnt, and take the full time again. It helps after you changed your "
+            "mind about what belongs to a class, or when corrections no longer help. Left off, a round goes on from "
+            "the model in use and takes a fifth of the time.",
         )
         self._form = Container(
             widgets=[self.device, self.backbone, self.seed, self.unlabelled, self.sparse, self.afresh], labels=True

@@ -1,6 +1,7 @@
 """How a run is going: a bar, a sentence, the held-out Dice, the curve, and the details of an error."""
 
 import time
+from dataclasses import replace
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel, QPlainTextEdit, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
@@ -112,14 +113,14 @@ class RunView(QWidget):
     def _draw(self) -> None:
         self._drawn = time.monotonic()
         report, classes = self._latest
-        self.show_progress(report)
+        self.show_progress(replace(report, fraction=words.share(report)))
         if report.stage != "predicting":
             self.curve.add(report.step, report.loss, report.dice)
             self.numbers.setText(words.numbers(report))
             self.numbers.setVisible(True)
         self.dice.setText(words.dice(report))
         self.dice.setToolTip(words.dice_tip(report, classes))
-        self.dice.setVisible(True)
+        self.dice.setVisible(report.stage != "starting")  # nobody knows yet which images are kept back
         self.curve.setVisible(bool(self.curve.value()[0]))
 
 

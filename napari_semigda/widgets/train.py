@@ -9,7 +9,7 @@ from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog
 
-from napari_semigda.engine.exchange import Outcome
+from napari_semigda.engine.exchange import Outcome, Standing
 from napari_semigda.engine.types import EngineError, Prediction, Report, Settings
 from napari_semigda.project import Project
 from napari_semigda.widgets import keys, words
@@ -51,7 +51,9 @@ class TrainDock(TrainView):
         self._device = ""
         self._listening: Project | None = None  # whose signals are connected
         self._running: Project | None = None  # whose images the run at hand is about
-        self._last = Report("starting")
+        self._last = Report("starting")  # of the training
+        self._elapsed = 0.0  # seconds from Train until now
+        self._tail = 0.0  # seconds that the masks of all images took last time
         self._again = False  # Train was pressed while the images were being marked
         self.projects = Projects(self.bridge, self.project_row, lambda: self._state in words.RUNNING)
         actions = {
@@ -83,7 +85,7 @@ class TrainDock(TrainView):
             (self.new_masks_button.clicked, self.new_masks),
             (self.classes.picked, bridge.pick_class),
             (self.classes.valueChanged, self._on_classes_edited),
-            (self.time.valueChanged, lambda _: self._settle()),
+            (self.time.valueChanged, lambda _: self._on_next_round()),
             (self.train_button.clicked, self.train),
             (self.stop_button.clicked, self.stop),
             (self.accept_button.clicked, self.accept),
@@ -117,19 +119,26 @@ class TrainDock(TrainView):
         if self._state in words.ASK_FOR:
             show_warning(words.ASK_FOR[self._state])
             return False
-        advanced = self.advanced.value()
-        settings = self._tune(advanced.settings(self.time.value()))
-        job = self._attempt(self._snapshot, settings, advanced.afresh)
+        job = self._attempt(self._snapshot)
         if job is None:
             return False
         self._begin(job)
         return True
 
-    def _snapshot(self, settings: Settings, afresh: bool) -> Any:
+    def _snapshot(self) -> Any:
         self.bridge.read_all_masks()
         if self.bridge.project is None or self.bridge.masks is None:
             raise EngineError(words.ASK_FOR[State.NO_MASKS])
+        settings, afresh = self._tune(self._settings()), self.advanced.value().afresh
         return self.bridge.project.snapshot(settings, self.bridge.plane_in_view(), afresh)
+
+    def _to_correct(self) -> Standing | None:
+        """The model that the next round goes on from, if any."""
+        advanced = self.advanced.value()
+        return self.bridge.project.goes_on_from(advanced.backbone, advanced.afresh)
+
+    def _settings(self) -> Settings:
+        return self.advanced.value().settings(self.time.value(), correction=self._to_correct() is not None)
 
     def _begin(self, job: Any) -> None:
         self._running = self.bridge.project
@@ -206,16 +215,17 @@ class TrainDock(TrainView):
     def _on_project(self) -> None:
         """Another image layer: listen to its project, forget the figures of the old one."""
         if self._listening is not None:
-            self._listening.masks_changed.disconnect(self._on_painted)
+            self._listening.masks_changed.disconnect(self._on_next_round)
             self._listening.classes_changed.disconnect(self._on_classes)
         self._listening = project = self.bridge.project
         if project is not None:
-            project.masks_changed.connect(self._on_painted)
+            project.masks_changed.connect(self._on_next_round)
             project.classes_changed.connect(self._on_classes)
             self._on_classes()
         if self._running is not None:  # the images of the run are gone, and nobody wants its masks
             self.runner.close()
             self._running, self._again = None, False
+        self._tail = 0.0
         self._state = State.NO_IMAGES
         self.run.begin()
         self.run.end()
@@ -228,7 +238,8 @@ class TrainDock(TrainView):
         self._state = State.READY if self._state not in words.RUNNING else self._state
         self._on_layers()
 
-    def _on_painted(self) -> None:
+    def _on_next_round(self) -> None:
+        """Something was painted or chosen: say what the next round would do."""
         if self._state is State.DONE:  # an error or a choice stays on show until Train is pressed
             self._state = State.READY
         self._settle()
@@ -242,7 +253,7 @@ class TrainDock(TrainView):
 
     def _on_advanced(self, value: Any) -> None:
         self.show_style(value.sparse)
-        self._settle()
+        self._on_next_round()
 
     # -- following the run ------------------------------------------------------------------------------------------
 
@@ -253,7 +264,7 @@ class TrainDock(TrainView):
     def _on_report(self, report: Report) -> None:
         if self._state is State.STOPPING and report.stage not in ("done", "stopped", "predicting"):
             return
-        project = self._running
+        project, self._elapsed = self._running, report.elapsed
         self.run.show_report(replace(report, preview=None), project.classes)
         if report.stage == "predicting":
             total = len(project.stack)
@@ -284,7 +295,9 @@ class TrainDock(TrainView):
         elif outcome.kept:
             self._enter(State.WORSE, words.worse(last.dice, before.dice, before.number))
         else:
-            self._enter(State.DONE, words.done(last.elapsed, last, outcome.stopped))
+            self._enter(State.DONE, words.done(self._elapsed, last, outcome.stopped))
+        if finished is not None and not outcome.stopped:
+            self._tail = self._elapsed - last.elapsed
         if outcome.skipped:
             show_warning(f"{words.count(len(outcome.skipped), 'image')} without masks: {outcome.skipped[0]}")
         if self._again:
@@ -313,7 +326,9 @@ class TrainDock(TrainView):
         elif not painted:
             self._enter(State.NOTHING_PAINTED, words.ASK_FOR[State.NOTHING_PAINTED])
         else:
-            self._enter(State.READY, words.ready(painted, total, self.time.value(), self._device))
+            how_long = words.how_long(self._settings(), self._tail, self._device)
+            before = self._to_correct()
+            self._enter(State.READY, words.ready(painted, total, how_long, before and before.number))
 
     def _enter(self, state: State, sentence: str, details: str = "") -> None:
         self.run.say(sentence, details)

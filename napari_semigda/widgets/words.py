@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from napari_semigda.engine.types import BatchReport, Report
+from napari_semigda.engine.planner import whole_seconds
+from napari_semigda.engine.schedule import OpenEnd
+from napari_semigda.engine.types import BatchReport, Report, Settings
 
 
 class State(StrEnum):
@@ -77,11 +79,25 @@ def painted(number: int, total: int) -> str:
     return f"{number} of {total} painted"
 
 
-def ready(number: int, total: int, minutes: float, device: str) -> str:
-    """What pressing Train would do."""
-    unlabelled = count(total - number, "unlabelled image")
+def span(seconds: float) -> str:
+    """A rough time: ``"12 seconds"``, ``"1 minute"``, ``"5 minutes"``."""
+    return count(round(seconds), "second") if seconds < 55 else count(round(seconds / 60), "minute")
+
+
+def how_long(settings: Settings, tail: float, device: str) -> str:
+    """How long a round would take, as the end of a sentence; `tail` seconds of it go into the masks of all images."""
     where = f" on this computer ({device})" if device else ""
-    return f"{number} painted, {unlabelled}. About {count(round(minutes), 'minute')}{where}."
+    most = whole_seconds(settings.minutes, tail)
+    if settings.until_best:
+        return f"Until it stops improving: {round(OpenEnd.least * most / 60) or 1} to {span(most)}{where}"
+    return f"About {span(most)}{where}"
+
+
+def ready(number: int, total: int, how_long: str, going_on_from: int | None = None) -> str:
+    """What pressing Train would do; a correction goes on from the model of an earlier round, told by its number."""
+    unlabelled = count(total - number, "unlabelled image")
+    correction = "" if going_on_from is None else f", to correct round {going_on_from}"
+    return f"{number} painted, {unlabelled}. {how_long}{correction}."
 
 
 def dice(report: Report) -> str:
@@ -111,7 +127,14 @@ def progress(report: Report) -> str:
     if report.stage in ("done", "stopped"):
         return ""
     left = f"{clock(report.remaining)} left" if report.remaining is not None else "working out the time left"
-    return f"{report.fraction:.0%}, {left}"
+    return f"{report.fraction:.0%}, {'at most ' if getattr(report, 'at_most', False) else ''}{left}"
+
+
+def share(report: Report) -> float:
+    """How much of the time from Train to the last mask is over, 0..1, where that is known."""
+    whole = report.elapsed + (report.remaining or 0)
+    known = report.remaining is not None and not report.at_most and whole > 0
+    return report.elapsed / whole if known else report.fraction
 
 
 def numbers(report: Report) -> str:

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from napari_semigda.engine import predict, schedule
 from napari_semigda.engine.checkpoint import load_model, read_header
+from napari_semigda.engine.objective import Objective
+from napari_semigda.engine.planner import Pace
 from napari_semigda.engine.predict import Predictor
+from napari_semigda.engine.round import Round
 from napari_semigda.engine.train import Trainer
 from napari_semigda.engine.types import EngineError, Plane, Settings, TrainRequest
 
@@ -16,6 +20,11 @@ from .conftest import draw_discs, drawn_planes
 
 def fit(planes, out, **settings):
     return list(Trainer().fit(TrainRequest(planes, out, Settings(**{"max_steps": 12, "crop": 64, **settings}))))
+
+
+def assert_same_weights(*models):
+    first, second = (load_model(model, torch.device("cpu"))[0].trained_parts() for model in models)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def dice_of(model, seeds=range(100, 104)) -> float:
@@ -104,7 +113,7 @@ def test_same_seed_same_weights(tmp_path):
 
 
 def test_unlabelled_images_are_used_and_can_be_switched_off(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_semigda.engine.round.LEAST_STEPS", 0)
+    monkeypatch.setattr("napari_semigda.engine.planner.LEAST_STEPS", 0)
     used = fit(drawn_planes(2, 4), tmp_path / "used", max_steps=20)
     assert used[-1].unlabelled_loss is not None
     assert {"aligning", "learning", "unlabelled"} <= {r.stage for r in used}
@@ -169,5 +178,86 @@ def test_a_timed_run_can_be_replayed_exactly(tmp_path):
     again = TrainRequest(planes, tmp_path / "again", Settings(minutes=3, crop=64), plan=tmp_path / "timed")
     replayed = list(Trainer().fit(again))
     assert replayed[-1].step == timed[-1].step
-    a, b = (load_model(tmp_path / n, torch.device("cpu"))[0].trained_parts() for n in ("timed", "again"))
-    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert_same_weights(tmp_path / "timed", tmp_path / "again")
+
+
+def test_a_replay_repeats_what_the_planner_chose(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_semigda.engine.round.measure_pace", lambda *_: Pace(3.0, 1.0))
+    planes = drawn_planes(2, 3)
+    fit(planes, tmp_path / "slow", max_steps=None, crop=None, minutes=0.1)
+    plan = read_header(tmp_path / "slow")["plan"]
+    assert (plan["batch"], plan["step_seconds"]) == (1, 1.5)
+    monkeypatch.undo()
+    list(Trainer().fit(TrainRequest(planes, tmp_path / "again", plan=tmp_path / "slow")))
+    assert read_header(tmp_path / "again")["plan"] == plan
+    assert_same_weights(tmp_path / "slow", tmp_path / "again")
+
+
+def test_a_run_that_was_stopped_at_once_cannot_be_repeated(tmp_path):
+    trainer = Trainer()
+    for _ in trainer.fit(TrainRequest(drawn_planes(1, 0), tmp_path / "none", Settings(max_steps=3, crop=64))):
+        trainer.stop()
+    assert read_header(tmp_path / "none")["training"]["steps"] == 0
+    with pytest.raises(EngineError, match="nothing to repeat"):
+        list(Trainer().fit(TrainRequest(drawn_planes(1, 0), tmp_path / "again", plan=tmp_path / "none")))
+
+
+def test_measuring_leaves_no_trace(tmp_path, monkeypatch):
+    """A run of the clock and its replay differ in nothing but the measuring; see the replays above for the weights."""
+    planes, before = drawn_planes(2, 1), {}
+
+    def look(self, batch):
+        before.update({name: weight.detach().clone() for name, weight in self.model.named_parameters()})
+        return measure(self, batch)
+
+    measure = Round._measure_pace
+    monkeypatch.setattr(Round, "_measure_pace", look)
+    monkeypatch.setattr(Round, "run", lambda self: iter([self]))
+    *_, made = Trainer().fit(TrainRequest(planes, tmp_path / "m", Settings(minutes=1, crop=64)))
+    assert made.plan.step_seconds > 0
+    assert all(torch.equal(before[name], weight) for name, weight in made.model.named_parameters())
+    assert all(weight.grad is None for weight in made.model.parameters())
+
+
+def test_it_ends_when_it_stops_improving_and_that_can_be_repeated(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_semigda.engine.round.Round._standing", lambda _: 0.5)
+    planes = drawn_planes(3, 2)
+    ended = fit(planes, tmp_path / "ended", max_steps=100, until_best=True)
+    assert ended[-1].stage == "done"
+    assert 8 < ended[-1].step < 25
+    assert any(r.at_most for r in ended)
+    assert len(read_header(tmp_path / "ended")["plan"]["checks"]) == 5
+    list(Trainer().fit(TrainRequest(planes, tmp_path / "again", Settings(crop=64), plan=tmp_path / "ended")))
+    assert_same_weights(tmp_path / "ended", tmp_path / "again")
+
+
+@pytest.mark.parametrize("look", [0.2, 2.0])
+def test_the_end_is_known_from_the_start_within_15_percent(tmp_path, monkeypatch, look):
+    """A machine on which a crop costs a quarter of a second and a look at a picture `look` seconds."""
+    now = [0.0]
+
+    def costs(seconds, action):
+        def slower(*arguments):
+            now[0] += seconds(arguments)
+            return action(*arguments)
+
+        return slower
+
+    monkeypatch.setitem(schedule.READ, "wall", lambda: now[0])
+    for stage in ("alignment", "segmentation"):
+        slower = costs(lambda arguments: arguments[0].crops / 4, getattr(Objective, stage))
+        monkeypatch.setattr(Objective, stage, slower)
+    monkeypatch.setattr(predict, "_windows", costs(lambda _: look, predict._windows))
+    monkeypatch.setattr("napari_semigda.engine.round.REPORT_EVERY", -1.0)
+    planes, out = drawn_planes(3, 5), tmp_path / "m"
+    trainer = Trainer()
+    trainer.look_at(4)
+    request = TrainRequest(planes, out, Settings(minutes=0.4, crop=64), then_predict=True)
+    reports = [report for report in trainer.fit(request) if report.remaining is not None]
+    said = [report.elapsed + report.remaining for report in reports]
+    predictor = Predictor(out)
+    for plane in planes:
+        predictor.predict(plane)
+    assert len(said) > 10
+    assert said == pytest.approx([now[0]] * len(said), rel=0.15)
+    assert now[0] == pytest.approx(24, rel=0.15) or look > 1

@@ -9,7 +9,7 @@ from napari._app_model import get_app_model
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QWidget
 
-from napari_semigda.engine.types import Report
+from napari_semigda.engine.types import Report, Settings
 from napari_semigda.widgets import words
 from napari_semigda.widgets.choices import AdvancedValue
 from napari_semigda.widgets.curve import MAX_POINTS, Curve
@@ -85,14 +85,57 @@ def test_classes_are_added_renamed_and_follow_the_brush(viewer, make_dock):
 
 def test_settings_of_the_fold_reach_the_engine(viewer, make_dock):
     dock = make_dock()
-    dock.time.setValue(20)
+    dock.time.setValue("thorough")
     value = AdvancedValue("cpu", "compact", unlabelled=False, sparse=True, seed=7, afresh=True)
     dock.advanced.setValue(value)
     assert dock.advanced.value() == value
-    settings = value.settings(dock.time.value())
+    settings = value.settings(dock.time.value(), correction=False)
     assert (settings.minutes, settings.device, settings.backbone) == (20, "cpu", "compact")
     assert (settings.unlabelled_weight, settings.sparse, settings.seed) == (0, True, 7)
     assert dock.style_label.text() == "Painting: scribbles"
+
+
+def test_a_correction_takes_a_fifth_of_the_chosen_time(viewer, make_dock):
+    viewer.add_image(discs()[0], name="discs")
+    viewer.add_labels(discs()[1], name="masks")
+    dock = make_dock(max_steps=1)
+    rounds = lambda: [(x.settings.minutes, x.settings.until_best) for x in dock.bridge.project.rounds]  # noqa: E731
+
+    def train(number):
+        dock.train_button.click()
+        wait_for(lambda: len(rounds()) == number and dock.state is State.DONE)
+
+    dock.time.setValue("standard")
+    assert "About 5 minutes" in dock.run.sentence.text()
+    train(1)
+    dock.time.setValue("quick")
+    assert "About 12 seconds" in dock.run.sentence.text()
+    assert dock.run.sentence.text().endswith("to correct round 1.")
+    train(2)
+    dock.time.setValue("best")
+    assert "Until it stops improving: 1 to 12 minutes" in dock.run.sentence.text()
+    dock.advanced.afresh.value = True
+    assert "Until it stops improving: 6 to 60 minutes" in dock.run.sentence.text()
+    train(3)
+    assert rounds() == [(5, False), (0.2, False), (60, True)]
+
+
+def test_the_bar_goes_on_from_training_to_marking(viewer, make_dock):
+    viewer.add_image(discs()[0], name="discs")
+    viewer.add_labels(discs()[1], name="masks")
+    dock = make_dock()
+    dock._running, shown = dock.bridge.project, []
+    for report in (
+        Report("learning", 1, 0.1, 5, 45),
+        Report("learning", 9, 0.9, 36, 14),
+        Report("predicting", 10, 0.5, 45, 5),
+    ):
+        dock.run._drawn = 0
+        dock._on_report(report)
+        shown.append((dock.run.bar.value(), dock.run.bar.format(), dock.run.sentence.text()))
+    assert [value for value, *_ in shown] == [100, 720, 900]
+    assert shown[1][1] == "72%, 0:14 left"
+    assert shown[2][1:] == ("90%, 0:05 left", "Marking the images: 2 of 4.")
 
 
 def test_every_control_says_what_it_does(viewer, make_dock, qtbot):
@@ -184,7 +227,13 @@ def test_times_are_written_as_on_a_clock(seconds, text):
 
 
 def test_sentences():
-    assert words.ready(4, 24, 1.0, "CPU") == "4 painted, 20 unlabelled images. About 1 minute on this computer (CPU)."
+    about = words.how_long(Settings(minutes=1), 0.0, "CPU")
+    assert words.ready(4, 24, about) == "4 painted, 20 unlabelled images. About 1 minute on this computer (CPU)."
+    about = words.how_long(Settings(minutes=0.2), 0.0, "CPU")
+    assert words.ready(5, 24, about, 1).endswith("About 12 seconds on this computer (CPU), to correct round 1.")
+    about = words.how_long(Settings(minutes=60, until_best=True), 0.0, "")
+    assert about == "Until it stops improving: 6 to 60 minutes"
+    assert words.progress(Report("learning", fraction=0.6, remaining=64, at_most=True)) == "60%, at most 1:04 left"
     report = Report("done", dice=0.912, held_out=("a", "b"), dice_by_class={1: 0.9, 2: None})
     assert words.done(64, report, stopped=False).startswith("Done in 1:04. Held-out Dice 0.91 on 2 images. Look")
     tip = words.dice_tip(report, {1: "nucleus"})
