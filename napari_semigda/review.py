@@ -73,6 +73,7 @@ class Review:
         if kept is not None:
             self._marks = {kind: set(kept.marked(kind)) for kind in self._marks}
         self._looks: dict[int, Look] = {}
+        self._suggested: tuple[dict[int, float], list[int]] | None = None  # for these doubts
         self.dice: dict[int, float] = {}
         """Dice of the held-out images by plane number, 0..1, taken before training saw them."""
 
@@ -115,6 +116,7 @@ class Review:
         if description is None and before is not None:
             description = before.description
         self._looks[prediction.index] = Look(doubt_score(prediction.doubt, prediction.mask), description)
+        self._suggested = None
         self.predicted.emit(prediction.index)
 
     def doubt(self, plane: int) -> float | None:
@@ -124,9 +126,13 @@ class Review:
 
     def suggestions(self) -> list[int]:
         """Predicted images that are not painted, verified or skipped, the one to correct next first."""
-        doubts = {plane: look.doubt for plane, look in self._looks.items() if self.state(plane) is ImageState.PREDICTED}
-        descriptions = {plane: look.description for plane, look in self._looks.items() if look.description is not None}
-        return suggest(doubts, descriptions, [plane for plane in self._looks if plane not in doubts])
+        looks = self._looks.items()
+        doubts = {plane: look.doubt for plane, look in looks if self.state(plane) is ImageState.PREDICTED}
+        if self._suggested is None or self._suggested[0] != doubts:  # asked for at every key, another now and then
+            descriptions = {plane: look.description for plane, look in looks if look.description is not None}
+            known = [plane for plane in self._looks if plane not in doubts]
+            self._suggested = doubts, suggest(doubts, descriptions, known)
+        return list(self._suggested[1])
 
     def count(self, planes: Collection[int]) -> dict[ImageState, int]:
         """How many of `planes` are in which state."""

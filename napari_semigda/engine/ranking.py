@@ -85,7 +85,7 @@ def _cells(values: np.ndarray) -> np.ndarray:
 
 
 def suggest(
-    doubts: Mapping[int, float], descriptions: Mapping[int, np.ndarray], known: Iterable[int], most: int = 50
+    doubts: Mapping[int, float], descriptions: Mapping[int, np.ndarray], known: Iterable[int], most: int = 30
 ) -> list[int]:
     """Order images by how much correcting them promises.
 
@@ -109,7 +109,7 @@ def suggest(
     typical = _typical_distance(descriptions)
     length = len(next(iter(descriptions.values()), [0]))
     nothing = np.full(length, np.nan)  # a distance to it is nan, which fmin passes over
-    points = np.array([descriptions.get(i, nothing) for i in numbers]).reshape(len(numbers), length)
+    points = np.array([descriptions.get(i, nothing) for i in numbers], float).reshape(len(numbers), length)
     seen = np.array([descriptions[i] for i in known if i in descriptions]).reshape(-1, length)
     novelty = np.ones(len(numbers))
     if len(seen):

@@ -23,7 +23,7 @@ def go_to(viewer: Any, image: Image, stack: ImageStack, plane: int, point: tuple
         viewer.dims.set_point(axes, list(spot[: len(axes)]))
     if point is not None and viewer.dims.ndisplay == 2 and shows_planes(viewer):
         shown = [spot[axis - first] for axis in viewer.dims.displayed]
-        viewer.camera.center = (0.0, *shown)
+        viewer.scene.camera.center = (0.0, *shown)
 
 
 def shows_planes(viewer: Any) -> bool:

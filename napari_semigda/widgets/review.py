@@ -54,8 +54,8 @@ class ReviewDock(ReviewView):
             (self.skip_button.clicked, self.skip),
             (self.accept_button.clicked, self.accept),
             (self.verify_button.clicked, self.verify),
-            (self.doubt_box.toggled, lambda on: self._train.doubt_box.setChecked(on)),
-            (self.toggle_button.clicked, lambda: self._train.bridge.toggle_prediction()),
+            (self.doubt_box.toggled, self._show_doubt),
+            (self.toggle_button.clicked, self._toggle_prediction),
             (self.train_button.clicked, self.open_train),
         ):
             signal.connect(slot)
@@ -170,6 +170,14 @@ class ReviewDock(ReviewView):
         mark(on)
         self.bridge.history.add(lambda: mark(not on), lambda: mark(on))
 
+    def _show_doubt(self, shown: bool) -> None:
+        if self._train is not None:
+            self._train.doubt_box.setChecked(shown)
+
+    def _toggle_prediction(self) -> None:
+        if self.bridge is not None:
+            self.bridge.toggle_prediction()
+
     def next_doubtful(self) -> None:
         """Go to the next place in doubt."""
         if (project := self.project) is None:
@@ -264,7 +272,7 @@ def share_place(one: QWidget, other: QWidget) -> None:
     window = places[0].parentWidget()
     if isinstance(window, QMainWindow) and len({window.dockWidgetArea(place) for place in places}) == 1:
         window.tabifyDockWidget(places[1], places[0])
-        places[0].raise_()
+        QTimer.singleShot(0, places[0].raise_)  # a tab that has not been laid out yet does not come to the front
 
 
 def _dock_of(widget: QWidget | None) -> QDockWidget | None:

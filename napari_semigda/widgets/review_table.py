@@ -23,7 +23,7 @@ TIPS = (
     "0 % they agree, 100 % they have nothing in common.",
     "How well the masks agreed with yours while this image was kept back from training: 1 is perfect.",
 )
-WIDTHS = {PICTURE: SIZE[0] + 6, STATE: 84, DOUBT: 52, DICE: 44}
+WIDTHS = {PICTURE: SIZE[0] + 4, STATE: 80, DOUBT: 48, DICE: 42}
 
 ORDERS = {"order": "In order", "suggested": "Suggested first", "doubt": "Most doubtful", "state": "By state"}
 ORDERS |= {"dice": "Lowest Dice"}
@@ -124,7 +124,8 @@ class ImageTable(QAbstractTableModel):
     def _text(self, plane: int, column: int) -> str:
         review = self.project.review
         if column == NAME:
-            return self.project.stack.plane_name(plane)
+            stack = self.project.stack
+            return stack.plane_name(plane).removeprefix(f"{stack.name}, ")  # which all would have
         if column == STATE:
             return words.image_state(review.state(plane))
         if column == DOUBT:
@@ -186,6 +187,13 @@ class TableView(QTableView):
     def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:
         if current.isValid() and not self._following:
             self.went_to.emit(self._table.plane(current.row()))
+
+    def moveCursor(self, action: Any, modifiers: Any) -> QModelIndex:  # noqa: N802 - Qt's name
+        """Home and End go to the first and the last image; columns cannot be chosen."""
+        if action in (self.CursorAction.MoveHome, self.CursorAction.MoveEnd) and self._table.rowCount():
+            row = 0 if action == self.CursorAction.MoveHome else self._table.rowCount() - 1
+            return self._table.index(row, NAME)
+        return super().moveCursor(action, modifiers)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
         key = Qt.Key

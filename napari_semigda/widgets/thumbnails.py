@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtGui import QIcon, QImage, QPixmap
 
 SIZE = (44, 34)
 """Width and height at most, in pixels."""
@@ -29,7 +29,7 @@ class Thumbnails(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._read: Callable[[int], Any] | None = None
-        self._kept: OrderedDict[int, QPixmap] = OrderedDict()
+        self._kept: OrderedDict[int, QIcon] = OrderedDict()
         self._wanted: deque[int] = deque(maxlen=WAITING)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -37,7 +37,7 @@ class Thumbnails(QObject):
         self._drawn.connect(self._on_drawn)
 
     def show(self, read: Callable[[int], Any] | None) -> None:
-        """Forget all pictures; `read` gives the image of a number as an array-like (H, W) or (H, W, C), in any thread."""
+        """Forget all pictures; `read` gives an image by its number, (H, W) or (H, W, C), in whatever thread."""
         with self._lock:
             self._generation += 1
             self._read = read
@@ -48,7 +48,7 @@ class Thumbnails(QObject):
         """Make no more pictures."""
         self.show(None)
 
-    def get(self, number: int) -> QPixmap | None:
+    def get(self, number: int) -> QIcon | None:
         """The picture of an image, or None until `made` names it."""
         if number in self._kept:
             self._kept.move_to_end(number)
@@ -83,7 +83,9 @@ class Thumbnails(QObject):
             return
         height, width = pixels.shape[:2]
         image = QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
-        self._kept[number] = QPixmap.fromImage(image)
+        icon = QIcon(QPixmap.fromImage(image))
+        icon.addPixmap(icon.pixmap(width, height), QIcon.Mode.Selected)  # or Qt tints the one in the chosen row
+        self._kept[number] = icon
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         self.made.emit(number)
