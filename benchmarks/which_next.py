@@ -11,8 +11,9 @@ masks of `per-round` more images, the next round goes on from the weights before
 - ``doubtful``: doubt alone, to see what novelty is worth;
 - ``random``: a draw from what is left.
 
-All ways share the first round, its weights included, and the budget of the rounds that follow. After every round Dice is taken on `test`, which never trains, and
-on what is left of the pool. The latter flatters a way that takes the hard images out of the pool: `test` decides.
+All ways share the first round, its weights included, and the budget of the rounds that follow. After every round Dice
+is taken on `test`, which never trains, and on what is left of the pool. The latter flatters a way that takes the hard
+images out of the pool: `test` decides.
 
 The courses of a set and a seed run in a process of their own with one thread, count CPU seconds, and leave a JSON file
 each in benchmarks/results/which_next/ after every round; finished ones are not run again. `table` writes them into
