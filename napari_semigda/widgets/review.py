@@ -40,6 +40,7 @@ class ReviewDock(ReviewView):
         self._train: TrainDock | None = None
         self._listening: Project | None = None
         self._tour: Tour | None = None
+        self._running = False
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(REFRESH_MS)
@@ -80,7 +81,7 @@ class ReviewDock(ReviewView):
     def work_with(self, train: TrainDock) -> None:
         """Show the images of a Train dock."""
         self._let_go()
-        self._train, self._tour = train, Tour(train.bridge)
+        self._train, self._tour, self._running = train, Tour(train.bridge), train.state in words.RUNNING
         train.bridge.project_changed.connect(self._on_project)
         train.bridge.plane_changed.connect(self._on_plane)
         train.bridge.masks_chosen.connect(self._refresh_soon)
@@ -217,8 +218,10 @@ class ReviewDock(ReviewView):
         self._arrange()
 
     def _on_train_state(self, state: Any) -> None:
-        """A run ended: its predictions are all there."""
-        if state not in words.RUNNING and self._tour is not None:
+        """When a run ended its predictions are all there, and the order may be another."""
+        ended = self._running and state not in words.RUNNING
+        self._running = state in words.RUNNING
+        if ended and self._tour is not None:
             self._tour.restart()
             self._arrange()
 

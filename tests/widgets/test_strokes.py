@@ -55,6 +55,11 @@ def test_the_whole_loop_with_the_real_engine(viewer, make_dock, notifications):
     assert predicted.data.shape == images.shape
     assert not predicted.editable
 
+    review = dock.bridge.project.review
+    assert sorted(review.suggestions()) == [1, 3]
+    assert all(review.describes(plane) for plane in range(4))
+    assert set(review.dice) < {0, 2}
+
     first = dock.bridge.project.in_use
     viewer.layers.selection.active = masks
     stroke(viewer, (60, 15), (60, 25))  # a correction
