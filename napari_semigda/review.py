@@ -124,11 +124,6 @@ class Review:
         look = self._looks.get(plane)
         return None if look is None else look.doubt
 
-    def describes(self, plane: int) -> bool:
-        """Whether it is known what an image looks like, so that its look-alikes can be told."""
-        look = self._looks.get(plane)
-        return look is not None and look.description is not None
-
     def suggestions(self) -> list[int]:
         """Predicted images that are not painted, verified or skipped, the one to correct next first."""
         looks = self._looks.items()
