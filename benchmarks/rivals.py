@@ -71,7 +71,7 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
     rng = np.random.default_rng(settings.seed)
     clock = Clock(settings)
     table, reader = ClassTable.of(planes, sparse=False), PlaneReader(planes)
-    view, _ = choose_view(planes)
+    view, _ = choose_view(planes, reader)
     labelled = [i for i, p in enumerate(planes) if p.mask is not None]
     unlabelled = [i for i, p in enumerate(planes) if p.mask is None]
     sampler, pool = (CropSampler(planes, reader, c, view, table, rng) for c in (labelled, unlabelled))
@@ -80,7 +80,7 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
     model = Single(net, count).to(memory_format=torch.channels_last).train()
     average = MovingAverage(model.trained_parts())
     optimiser = _optimiser(model)
-    vary = Augmentation()
+    vary = Augmentation(view.poses)
     while (fraction := clock.fraction()) < 1:
         for group in optimiser.param_groups:
             group["lr"] = group["rate"] * min(1.0, (clock.step + 1) / 20) * max(0.01, (1 - fraction) ** 0.9)

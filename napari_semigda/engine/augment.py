@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import kornia.augmentation as K
 import torch
 from torch import Tensor
+
+from napari_semigda.engine.pose import ALL_POSES, posed
 
 
 class Augmentation:
     """Flips, quarter turns, small rotations and colour changes of a batch, masks alike (kornia).
 
     Scale is varied where crops are cut (`sampling`), from the image itself, so nothing is interpolated twice.
+
+    Parameters
+    ----------
+    poses
+        Flips and quarter turns that are legal for these images, see `pose`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, poses: Sequence[int] = ALL_POSES) -> None:
+        self._poses = torch.tensor(list(poses))
         self._both = K.AugmentationSequential(
-            K.RandomHorizontalFlip(p=0.5),
-            K.RandomVerticalFlip(p=0.5),
-            K.RandomRotation90(times=(0, 3), p=0.75),
             K.RandomAffine(degrees=20.0, padding_mode="reflection", p=0.4),
             data_keys=["input", "mask", "mask"],
         )
@@ -29,6 +36,8 @@ class Augmentation:
 
     def __call__(self, image: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) float in [0, 1], (B, H, W) int64, (B, H, W) float -> the same, varied alike."""
+        chosen = self._poses[torch.randint(len(self._poses), (len(image),))].tolist()
+        image, target, weight = (_each_posed(values, chosen) for values in (image, target, weight))
         image, target_f, weight_f = self._both(image, target[:, None].float(), weight[:, None])
         image = self._picture(image).clamp(0, 1)
         return image, target_f[:, 0].round().long(), weight_f[:, 0].round()
@@ -51,3 +60,8 @@ def random_box(height: int, width: int, share: float = 2 / 3) -> tuple[slice, sl
     top = int(torch.randint(0, height - h + 1, ()).item())
     left = int(torch.randint(0, width - w + 1, ()).item())
     return slice(top, top + h), slice(left, left + w)
+
+
+def _each_posed(values: Tensor, poses: Sequence[int]) -> Tensor:
+    """(B, ..., H, H), each item in a pose of its own."""
+    return torch.stack([posed(item, pose) for item, pose in zip(values, poses, strict=True)])

@@ -51,7 +51,7 @@ class Objective:
         self.crops, self._rng = crops, rng
         self.device = next(iter(model.trained_parts().values())).device
         self.loss, self.unlabelled_loss = RunningMean(), RunningMean()
-        self._vary = augment.Augmentation()
+        self._vary = augment.Augmentation(labelled.view.poses)
 
     def alignment(self, unlabelled_weight: float) -> Tensor:
         """Stage 1 (DAM): the latents of painted masks, and on unlabelled images the other branch's latent."""

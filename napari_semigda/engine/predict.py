@@ -14,6 +14,7 @@ from torch import Tensor
 from napari_semigda.engine.checkpoint import load_model
 from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.pose import averaging_pose, posed
 from napari_semigda.engine.ranking import describe
 from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import DeviceName, EngineError, Plane, Prediction
@@ -22,7 +23,6 @@ from napari_semigda.engine.view import STRIDE, PlaneReader, View
 _WHOLE = 1.75  # pictures up to this many crops a side are seen at once, larger ones through windows
 _WINDOW = 5 / 3  # crops a side
 _OVERLAP = 0.25
-_TURNS = ((), (2, 3))  # as it is, and turned half round: most of what four mirror images gain, at half their price
 
 
 class Belief(NamedTuple):
@@ -53,7 +53,7 @@ class Predictor:
     def __init__(self, model: Path, device: DeviceName = "auto", backbone_source: str | None = None) -> None:
         self.device = pick_device(device)
         self._model, self.header = load_model(Path(model), self.device, source=backbone_source)
-        self._view = View(**self.header["view"])
+        self._view = View.of_model(self.header)
         self._table = ClassTable([c["id"] for c in self.header["classes"]], self.header["sparse"])
         self.class_ids: tuple[int, ...] = self._table.ids
         self.classes: dict[int, str] = {c["id"]: c["name"] for c in self.header["classes"]}
@@ -98,12 +98,11 @@ def believe(model: SemiGDA, picture: Tensor, view: View, turns: bool = False) ->
     device = next(iter(model.trained_parts().values())).device
     image = picture[None].to(device) * 2 - 1
     both = torch.zeros(1, model.class_count + 1, *image.shape[-2:], device=device)
-    orientations = _TURNS if turns else _TURNS[:1]
-    for axes in orientations:
-        seen = image.flip(axes) if axes else image
-        answer = _windows(model, seen, view)
-        both += answer.flip(axes) if axes else answer
-    both /= len(orientations)
+    # As it is, and turned half round: most of what four mirror images gain, at half their price.
+    poses = {0, averaging_pose(view.poses)} if turns else {0}
+    for pose in poses:
+        both += posed(_windows(model, posed(image, pose), view), pose)  # each of these poses undoes itself
+    both /= len(poses)
     model.train(training)
     return Belief(both[0, :-1], both[0, -1])
 

@@ -94,11 +94,11 @@ class Round:
                 )
             self.model, _ = load_model(Path(self.request.init), self.device, clean=True, source=source)
             self.model.class_count = count
-            self.view, self.width = View(**self.earlier["view"]), self.earlier["structure_width"]
+            self.view, self.width = View.of_model(self.earlier), self.earlier["structure_width"]
         else:
             backbone = load_backbone(self.settings.backbone, source=self.settings.backbone_source)
             self.model = SemiGDA(backbone, count).to(self.device, memory_format=torch.channels_last)
-            self.view, self.width = choose_view(self.planes, self.settings.crop)
+            self.view, self.width = choose_view(self.planes, self.reader, self.settings.crop, self.settings.sparse)
         self.model.train()
 
     def _choose_planes(self) -> None:

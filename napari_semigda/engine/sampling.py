@@ -87,7 +87,7 @@ class CropSampler:
         table: ClassTable,
         rng: np.random.Generator,
     ) -> None:
-        self._planes, self._reader, self._view, self._table, self._rng = planes, reader, view, table, rng
+        self._planes, self._reader, self.view, self._table, self._rng = planes, reader, view, table, rng
         self.chosen = list(chosen)
         self._points = {i: self._painted_points(i) for i in self.chosen if planes[i].mask is not None}
 
@@ -101,9 +101,9 @@ class CropSampler:
         return Batch(torch.stack(image), torch.stack(target), torch.stack(weight))
 
     def _crop(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        side = max(8, round(self._view.crop / self._view.scale / self._rng.uniform(*_ZOOM)))
+        side = max(8, round(self.view.crop / self.view.scale / self._rng.uniform(*_ZOOM)))
         top, left = self._place(index, side)
-        crop = self._view.crop
+        crop = self.view.crop
         image = resize_picture(self._reader.window(index, top, left, side, side), (crop, crop))
         mask = self._planes[index].mask
         if mask is None:

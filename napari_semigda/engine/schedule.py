@@ -20,6 +20,7 @@ class Plan:
     batch: int = 4
     crop: int = 0
     scale: float = 1.0
+    poses: tuple[int, ...] = ()
 
 
 class Clock:

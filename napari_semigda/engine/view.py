@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from napari_semigda.engine.normalise import Contrast, find_contrast, to_unit
+from napari_semigda.engine.pose import ALL_POSES, legal_poses, spread
 from napari_semigda.engine.types import Plane
 
 STRIDE = 32  # sides of what the networks see are multiples of this
@@ -22,6 +24,7 @@ _READABLE_WIDTH = 28.0  # working pixels across the thinnest painted structure t
 _LEAST_WIDTH = 6.0  # below this, structures are enlarged
 _MOST_ENLARGED = 2.0
 _CACHE_BYTES = 1 << 30
+_GLIMPSE = 128
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,27 @@ class View:
 
     scale: float  # working pixels per image pixel
     crop: int  # side of a training crop in working pixels, a multiple of 32
+    poses: tuple[int, ...] = ALL_POSES  # in which crops may be shown, see `pose`
+
+    @classmethod
+    def of_model(cls, header: Mapping[str, Any]) -> View:
+        """The view that a model file's header records."""
+        entry = header["view"]
+        return cls(entry["scale"], entry["crop"], tuple(entry.get("poses", ALL_POSES)))
 
     def describe(self, width: float) -> str:
         """A sentence on what was chosen and why, for the dock."""
         size = "full size" if self.scale == 1 else f"{self.scale:.0%} of their size"
-        return f"Your structures are about {width:.0f} pixels across, so images are read at {size}."
+        sentence = f"Your structures are about {width:.0f} pixels across, so images are read at {size}."
+        if len(self.poses) == len(ALL_POSES):
+            return sentence
+        return f"{sentence} They all show the same pose, so none is turned upside down to learn from."
 
 
-def choose_view(planes: Sequence[Plane], crop: int | None = None) -> tuple[View, float]:
-    """Scale and crop from the painted masks, and the width in pixels of the thinnest structure that led to them.
+def choose_view(
+    planes: Sequence[Plane], reader: PlaneReader, crop: int | None = None, sparse: bool = False
+) -> tuple[View, float]:
+    """Scale, crop and poses from the painted masks, and the width in pixels of the thinnest structure that led to them.
 
     Thick structures need no fine pixels: the whole picture then fits into one crop, which sees more at once and costs
     less. Thin ones are read at full size.
@@ -51,7 +66,10 @@ def choose_view(planes: Sequence[Plane], crop: int | None = None) -> tuple[View,
     else:
         scale = min(1.0, max(side / longest, _READABLE_WIDTH / width))
     needed = STRIDE * math.ceil(longest * scale / STRIDE)
-    return View(round(scale, 4), max(2 * STRIDE, min(STRIDE * round(side / STRIDE), needed))), width
+    # Scribbles lie where they were easy to draw: nothing can be read from their places.
+    masks = [] if sparse else [np.asarray(p.mask) for p in planes if p.mask is not None]
+    poses = legal_poses([reader.glimpse(i) for i in spread(range(len(planes)))], masks)
+    return View(round(scale, 4), max(2 * STRIDE, min(STRIDE * round(side / STRIDE), needed)), poses), width
 
 
 def thinnest_width(masks: Sequence[np.ndarray]) -> float:
@@ -83,6 +101,12 @@ class PlaneReader:
         """Whether the plane holds one grey value only."""
         contrast = self.contrast(index)
         return contrast.low >= contrast.high
+
+    def glimpse(self, index: int) -> Tensor:
+        """(3, h, w) float32 in [0, 1], about `_GLIMPSE` pixels a side: every so manieth pixel, so that it is quick."""
+        rows, columns = (max(1, n // _GLIMPSE) for n in self._planes[index].size)
+        pixels = np.asarray(self._pixels(index)[::rows, ::columns])
+        return torch.from_numpy(to_unit(pixels, self.contrast(index)))
 
     def window(self, index: int, top: int, left: int, height: int, width: int) -> Tensor:
         """(3, height, width) float32 in [0, 1], in image pixels; beyond the border the picture is reflected."""

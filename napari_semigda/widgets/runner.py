@@ -200,7 +200,9 @@ class _Child:
             stderr=self._log,
             text=True,
             encoding="utf-8",
-            start_new_session=True,  # Ctrl+C in a terminal is for the viewer
+            # Ctrl+C in a terminal is for the viewer. Not a session of its own: Linux shares the processors out by
+            # session first, so that a training in another one would be the viewer's equal whatever its niceness.
+            process_group=0,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
 
