@@ -32,6 +32,8 @@ from napari_semigda.images import planes_of, read_mask
 from napari_semigda.journal import FOLDER, Journal, digest
 from napari_semigda.measurements import OBJECT_COLUMNS, OBJECTS, TOTAL_COLUMNS, TOTALS, Row, measure, total, write_table
 from napari_semigda.overlays import overlay, png
+from napari_semigda.store import FOLDER as PROJECT
+from napari_semigda.store import is_project
 
 if TYPE_CHECKING:
     from napari_semigda.engine.predict import Predictor
@@ -52,6 +54,9 @@ def check_batch(request: BatchRequest) -> None:
     EngineError
         One sentence.
     """
+    out = request.out.resolve()
+    if any(folder.name == PROJECT and is_project(folder.parent) for folder in (out, *out.parents)):
+        raise EngineError(f"{out} belongs to a project, whose masks are painted and verified: choose another folder.")
     check_folder(request.out)
     inputs = {path.resolve() for path in request.images}
     own = {(request.out / name).resolve() for name in (OBJECTS, TOTALS)}

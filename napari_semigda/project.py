@@ -30,6 +30,7 @@ from psygnal import Signal
 from napari_semigda.engine.check import check_layout, check_mask
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
 from napari_semigda.engine.types import EngineError, Report, Settings, TrainRequest
+from napari_semigda.review import Marks, Review
 from napari_semigda.stacks import ImageStack
 
 
@@ -44,9 +45,10 @@ class Round:
     settings: Settings
     dice_by_class: Mapping[int, float] = field(default_factory=dict)
     date: str = ""
+    dice_by_image: Mapping[str, float] = field(default_factory=dict)
 
 
-class Keeper(Protocol):
+class Keeper(Marks, Protocol):
     """Where a project is kept."""
 
     classes: dict[int, str]
@@ -106,6 +108,8 @@ class Project:
             self._classes = keeper.classes
             self.rounds, self.in_use = keeper.rounds()
             self._masks = dict(keeper.read_masks())
+        self.review = Review(self._masks, keeper)
+        self._know_dice()
 
     # -- classes ------------------------------------------------------------------------------------------------
 
@@ -167,7 +171,8 @@ class Project:
     def forget_masks(self) -> None:
         """Start over with no paint, as when another masks layer is chosen. What is kept on disk stays."""
         if self._masks and self.keeper is None:
-            self._masks = {}
+            self._masks.clear()
+            self.review.forget_marks()
             self.masks_changed.emit()
 
     def classes_painted(self) -> set[int]:
@@ -273,14 +278,22 @@ class Project:
         figures = {
             number: dice for number, dice in last.dice_by_class.items() if dice is not None and np.isfinite(dice)
         }
-        done = Round(standing, labelled, last.elapsed, outcome.stopped, job.request.settings, figures, now)
+        by_image = {name: dice for name, dice in last.dice_by_image.items() if np.isfinite(dice)}
+        done = Round(standing, labelled, last.elapsed, outcome.stopped, job.request.settings, figures, now, by_image)
         self.rounds.append(done)
         if not outcome.kept:
             self.in_use = standing
         self._rounds_changed()
         return done
 
+    def _know_dice(self) -> None:
+        """Dice of the held-out images, of the model in use."""
+        figures = next((each.dice_by_image for each in self.rounds if each.standing == self.in_use), {})
+        names = {self.stack.plane_name(index): index for index in range(len(self.stack))} if figures else {}
+        self.review.dice = {names[name]: dice for name, dice in figures.items() if name in names}
+
     def _rounds_changed(self) -> None:
+        self._know_dice()
         if self.keeper is not None:
             self.keeper.save_rounds(self.rounds, self.in_use)
         self.rounds_changed.emit()

@@ -49,7 +49,8 @@ class FakeTrainer:
         request.out.write_text(json.dumps({"wish": wish, "init": str(request.init), "thread": os.getpid()}))
         dice = 0.9 if request.init is None or "worse" not in wish else 0.5
         stage = "stopped" if self._stop.is_set() else "done"
-        yield Report(stage, steps, 1.0, steps / 10, dice=dice, held_out=held_out, model=request.out)
+        figures = {"dice": dice, "held_out": held_out, "dice_by_image": dict.fromkeys(held_out, dice)}
+        yield Report(stage, steps, 1.0, steps / 10, model=request.out, **figures)
 
 
 class FakePredictor:

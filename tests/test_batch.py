@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -15,6 +16,7 @@ from napari_semigda.batch import check_batch, run_batch
 from napari_semigda.engine.types import BatchRequest, EngineError
 from napari_semigda.images import find_images, read_mask
 from napari_semigda.journal import FOLDER
+from napari_semigda.store import ProjectStore
 from tests.fake_engine import FakePredictor
 
 SIZE = (40, 48)
@@ -291,3 +293,11 @@ def test_a_mask_of_a_run_that_was_killed_is_known_for_ours(folder, monkeypatch):
             batch(folder, keep_masks=True)
         assert written(folder) == {"1.png"}
     assert batch(folder, keep_masks=True)[1][-1].written == 4
+
+
+def test_nothing_is_written_among_the_masks_of_a_project(folder):
+    ProjectStore.create(folder / "images").close()
+    masks = folder / "images" / "semigda" / "masks"
+    with pytest.raises(EngineError, match="belongs to a project"):
+        list(run_batch(replace(request_for(folder), out=masks), FakePredictor(folder / "m.semigda")))
+    assert not masks.exists() or not list(masks.iterdir())

@@ -66,7 +66,12 @@ def test_menu_reads_plugins_semigda_semigda_train(make_napari_viewer):
     plugins.aboutToShow.emit()
     submenu = next(action.menu() for action in plugins.actions() if action.text() == "SemiGDA")
     submenu.aboutToShow.emit()
-    assert [action.text() for action in submenu.actions()] == ["SemiGDA: Train", "SemiGDA: Predict", "SemiGDA: Batch"]
+    assert [action.text() for action in submenu.actions()] == [
+        "SemiGDA: Train",
+        "SemiGDA: Review",
+        "SemiGDA: Predict",
+        "SemiGDA: Batch",
+    ]
 
 
 def test_launcher_opens_sample_and_one_dock_that_the_menu_entry_finds(make_napari_viewer, monkeypatch, tmp_path):

@@ -340,7 +340,10 @@ def prediction_to_json(prediction: Prediction, folder: Path, stem: str) -> dict[
     save_array(folder / mask, np.asarray(prediction.mask, np.uint8))
     # Doubt is looked at, never computed with: 256 steps are plenty and a quarter of the memory.
     save_array(folder / doubt, np.clip(np.nan_to_num(prediction.doubt) * 255, 0, 255).astype(np.uint8))
-    return {"plane": prediction.index, "name": prediction.name, "mask": mask, "doubt": doubt}
+    content = {"plane": prediction.index, "name": prediction.name, "mask": mask, "doubt": doubt}
+    if prediction.description is not None:
+        content["description"] = np.nan_to_num(prediction.description).round(4).tolist()
+    return content
 
 
 def prediction_from_json(content: Mapping[str, Any], folder: Path) -> Prediction:
@@ -357,13 +360,16 @@ def prediction_from_json(content: Mapping[str, Any], folder: Path) -> Prediction
         path.unlink(missing_ok=True)
     if mask.ndim != 2 or mask.shape != doubt.shape:
         raise EngineError(f"The prediction of {content['name']} is damaged: press Train again.")
-    return Prediction(int(content["plane"]), content["name"], mask, doubt.astype(np.float32) / 255)
+    description = np.array(content["description"], np.float32) if "description" in content else None
+    doubt = doubt.astype(np.float32) / 255
+    return Prediction(int(content["plane"]), content["name"], mask, doubt, description=description)
 
 
 def report_to_json(report: Report, folder: Path, stem: str) -> dict[str, Any]:
     """A report as plain JSON values; the arrays of its preview go to `folder`."""
     content = {key: value for key, value in vars(report).items() if key not in ("preview", "dice_by_class")}
     content["dice_by_class"] = {str(number): _finite(dice) for number, dice in report.dice_by_class.items()}
+    content["dice_by_image"] = {name: dice for name, dice in report.dice_by_image.items() if np.isfinite(dice)}
     content["model"] = None if report.model is None else str(report.model)
     for key in ("loss", "unlabelled_loss", "dice", "remaining"):
         content[key] = _finite(content[key])

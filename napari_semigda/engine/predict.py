@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from napari_semigda.engine.checkpoint import load_model
 from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.pose import averaging_pose, posed
+from napari_semigda.engine.ranking import describe
 from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import DeviceName, EngineError, Plane, Prediction
 from napari_semigda.engine.view import STRIDE, PlaneReader, View
@@ -65,8 +67,11 @@ class Predictor:
             When the plane cannot be read or the computation fails.
         """
         try:
-            belief = believe(self._model, PlaneReader([plane]).whole(0, self._view.scale), self._view, turns=True)
-            return to_prediction(belief, plane, index, self._table, probabilities)
+            picture = PlaneReader([plane]).whole(0, self._view.scale)
+            belief = believe(self._model, picture, self._view, turns=True)
+            prediction = to_prediction(belief, plane, index, self._table, probabilities)
+            foreground = 1 - belief.probability[0].cpu().numpy()  # with scribbles: all but the first class
+            return replace(prediction, description=describe(picture.numpy(), foreground))
         except (RuntimeError, MemoryError) as error:
             raise EngineError(
                 f"{plane.name} could not be predicted ({error}). Try another device or a smaller image."

@@ -319,6 +319,7 @@ class Round:
             dice=self.examiner.dice,
             dice_by_class=self.examiner.dice_by_class,
             held_out=tuple(self.planes[i].name for i in self.examiner.held_out),
+            dice_by_image=self.examiner.dice_by_image,
             message=message,
             **more,
         )

@@ -91,6 +91,8 @@ class Prediction:
     """(H, W) float32 in [0, 1]: how much the two branches disagree."""
     probabilities: np.ndarray | None = None
     """(K, H, W) float32, in the order of the model's class ids; only when asked for."""
+    description: np.ndarray | None = None
+    """(D,) float32, how image and masks look (`ranking.describe`); only of whole predictions of a finished model."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Report:
     dice: float | None = None  # mean foreground Dice on held-out images; None when there are none
     dice_by_class: Mapping[int, float] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()  # names of the images that Dice was measured on
+    dice_by_image: Mapping[str, float] = field(default_factory=dict)  # of each of these
     message: str = ""  # a sentence for the user
     model: Path | None = None  # where the model is, once there is one
     preview: Prediction | None = None  # the plane in view, as the model sees it now

@@ -38,6 +38,8 @@ class Examiner:
         self.dice: float | None = None
         """Best mean Dice over the classes so far, 0..1."""
         self.dice_by_class: dict[int, float] = {}
+        self.dice_by_image: dict[str, float] = {}
+        """Mean Dice over the classes of each held-out image, by its name, with the best weights."""
         self.best: dict[str, Tensor] | None = None
         """The weights it was reached with."""
         self._planes, self._reader, self._view, self._table = planes, reader, view, table
@@ -45,18 +47,21 @@ class Examiner:
 
     def examine(self, model: SemiGDA, average: MovingAverage) -> None:
         """Score the averaged weights; keep them when they are as good as the best so far."""
-        by_class = self._score(model, average)
+        scores = self._score(model, average)
+        by_class = self._by_class(scores)
         mean = mean_foreground(by_class)
         if not math.isnan(mean) and (self.dice is None or mean >= self.dice):
             self.dice, self.dice_by_class, self.best = mean, by_class, average.snapshot()
+            names = [self._planes[i].name for i in self.held_out]
+            self.dice_by_image = dict(zip(names, map(mean_foreground, scores), strict=True))
 
     def still_as_good(self, model: SemiGDA, average: MovingAverage) -> bool:
         """Once the held-out images have joined training, Dice on them falls only if something went wrong."""
-        mean = mean_foreground(self._score(model, average))
+        mean = mean_foreground(self._by_class(self._score(model, average)))
         return self.dice is None or math.isnan(mean) or mean >= self.dice - 0.02
 
-    def _score(self, model: SemiGDA, average: MovingAverage) -> dict[int, float]:
-        """Mean Dice of each class over the held-out images, nan where a class is on none."""
+    def _score(self, model: SemiGDA, average: MovingAverage) -> list[dict[int, float]]:
+        """Dice of each class on each held-out image, nan where a class is not on it."""
         ignore = 0 if self._table.sparse else None
         scores = []
         with average.applied():
@@ -64,6 +69,10 @@ class Examiner:
                 belief = believe(model, self._reader.whole(i, self._view.scale), self._view)
                 mask = to_prediction(belief, self._planes[i], i, self._table).mask
                 scores.append(dice(mask, np.asarray(self._planes[i].mask), self._foreground, ignore))
+        return scores
+
+    def _by_class(self, scores: Sequence[dict[int, float]]) -> dict[int, float]:
+        """Mean Dice of each class over the held-out images, nan where a class is on none."""
         return {c: metrics.average(score[c] for score in scores).mean for c in self._foreground}
 
 

@@ -7,8 +7,8 @@ Version 1::
      "images": [{"file": "ax01.png", "bytes": 48213, "modified": 1790000000000000000, "checksum": "9f2c...",
                  "dtype": "uint8", "planes": [[200, 160]], "spacing": null, "verified": [], "skipped": []}],
      "rounds": [{"number": 1, "model": "round-1.semigda", "dice": 0.91, "held_out": ["ax07.png"],
-                 "dice_by_class": {"1": 0.91}, "labelled": 4, "seconds": 64.0, "stopped": false,
-                 "date": "2026-11-23T10:00:00+00:00", "settings": {...}}],
+                 "dice_by_class": {"1": 0.91}, "dice_by_image": {"ax07.png": 0.91}, "labelled": 4,
+                 "seconds": 64.0, "stopped": false, "date": "2026-11-23T10:00:00+00:00", "settings": {...}}],
      "in_use": 1}
 
 File names are plain names: images lie in the project's folder, models in its ``semigda/rounds``. Everything read from
@@ -66,6 +66,7 @@ class RoundEntry:
     stopped: bool = False
     date: str = ""
     settings: Settings = field(default_factory=Settings)
+    dice_by_image: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -188,6 +189,7 @@ def _round(item: Any) -> RoundEntry:
         _of(item, "stopped", bool),
         _of(item, "date", str),
         Settings(**{name: value for name, value in settings.items() if name in known}),
+        {name: _number(dice) for name, dice in _of({"dice_by_image": {}} | item, "dice_by_image", dict).items()},
     )
 
 

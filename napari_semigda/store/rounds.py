@@ -24,6 +24,7 @@ def to_entry(done: Round) -> RoundEntry:
         done.stopped,
         done.date,
         done.settings,
+        dict(done.dice_by_image),
     )
 
 
@@ -31,5 +32,12 @@ def from_entry(entry: RoundEntry, folder: Path) -> Round:
     """For the session: the model where it is."""
     standing = Standing(folder / entry.model, entry.dice, entry.held_out, entry.number)
     return Round(
-        standing, entry.labelled, entry.seconds, entry.stopped, entry.settings, entry.dice_by_class, entry.date
+        standing,
+        entry.labelled,
+        entry.seconds,
+        entry.stopped,
+        entry.settings,
+        entry.dice_by_class,
+        entry.date,
+        entry.dice_by_image,
     )

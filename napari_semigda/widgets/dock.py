@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QApplication,
@@ -52,6 +53,11 @@ class Dock(QWidget):
         self._end = _closing(*steps)
         self.destroyed.connect(self._end)
         QApplication.instance().aboutToQuit.connect(self._end)
+
+    @property
+    def alive(self) -> bool:
+        """Whether Qt still has the widgets: it deletes them before anybody is told."""
+        return isalive(self)
 
     def close_session(self) -> None:
         """End the child process and let go of the viewer; the dock is of no use afterwards."""

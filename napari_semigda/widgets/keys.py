@@ -2,13 +2,15 @@
 
 They are bound on the viewer, which napari asks after the selected layer, so no key of a layer is taken away. That is
 why showing and hiding the prediction is H and not P (P is napari's paint brush), and why stopping is Shift+T (Escape
-ends napari's polygons).
+ends napari's polygons). Verify is D, for done, because V hides the selected layers in napari; with A and S it lies
+under one hand.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 TRAIN, STOP, ACCEPT, TOGGLE = "T", "Shift-T", "A", "H"
+VERIFY, SKIP, NEXT = "D", "S", "N"
 
 
 class Keys:

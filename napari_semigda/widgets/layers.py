@@ -16,8 +16,9 @@ from qtpy.QtCore import QTimer
 from napari_semigda.engine.types import EngineError, Prediction
 from napari_semigda.project import Project
 from napari_semigda.stacks import ImageStack
-from napari_semigda.widgets import opened
+from napari_semigda.widgets import opened, place, words
 from napari_semigda.widgets.colours import class_colormap
+from napari_semigda.widgets.history import History
 from napari_semigda.widgets.ours import PredictionLayers, masks_on, note, role, same
 
 SETTLE_MS = 150  # a stroke, its undo and the redraw after it come as several events
@@ -38,10 +39,12 @@ class LayerBridge:
     masks_chosen = Signal()  # another masks layer, or none
     plane_changed = Signal(int)  # the viewer shows another image of the stack
     class_picked = Signal(int)  # the brush has another class
+    closed = Signal()  # the viewer is not followed any more
 
     def __init__(self, viewer: Any) -> None:
         self.viewer = viewer
         self._predictions = PredictionLayers(viewer)
+        self.history = History(self._on_undone)
         self.image: Image | None = None
         self.masks: Labels | None = None
         self.project: Project | None = None
@@ -74,6 +77,7 @@ class LayerBridge:
         for project in self._projects.values():
             project.close()
         self._projects = {}
+        self.closed.emit()
 
     # -- choosing ---------------------------------------------------------------------------------------------------
 
@@ -190,6 +194,7 @@ class LayerBridge:
             layer.events.paint.connect(self._on_masks)
             layer.events.set_data.connect(self._on_masks)
             layer.events.selected_label.connect(self._on_class)
+        self.history.follow(layer, self.plane_in_view)
         self._all_touched, self._known_data = True, None
 
     def new_masks(self) -> Labels:
@@ -219,8 +224,12 @@ class LayerBridge:
         """Number of the image that the viewer shows."""
         if self.project is None or self.image is None:
             return 0
-        position = self.image.world_to_data(self.viewer.dims.point)
-        return self.project.stack.index(position[: len(self.project.stack.leading)])
+        return place.plane_in_view(self.viewer, self.image, self.project.stack)
+
+    def go_to(self, plane: int, point: tuple[float, float] | None = None) -> None:
+        """Make the viewer show image `plane`, and `point` (row, column) of it in the middle."""
+        if self.project is not None and self.image is not None:
+            place.go_to(self.viewer, self.image, self.project.stack, plane, point)
 
     def read_masks(self) -> None:
         """Tell the project what is painted; called by itself a moment after each stroke."""
@@ -272,6 +281,7 @@ class LayerBridge:
         first = self.ours("predicted") is None
         in_view = prediction.index == self.plane_in_view()
         self._predictions.show(self.image, self.project.stack, prediction, self.masks, in_view)
+        self.project.review.note(prediction)
         if first:
             self._outline_masks(True)
 
@@ -308,6 +318,8 @@ class LayerBridge:
         predicted, masks = self.ours("predicted"), self.masks
         if predicted is None or masks is None:
             raise EngineError("There is no prediction to accept yet: press Train first.")
+        if self.project.review.is_verified(self.plane_in_view()):
+            raise EngineError(words.verified_stays(self.project.stack.plane_name(self.plane_in_view())))
         if self.viewer.dims.ndisplay != 2:
             raise EngineError("One slice is accepted at a time: switch the viewer to 2D first.")
         if not isinstance(masks.data, np.ndarray):
@@ -340,7 +352,7 @@ class LayerBridge:
 
     def _on_masks(self, event: Any = None) -> None:
         """Something was painted, undone or redrawn; the payload does not tell which, so content is compared later."""
-        flat = self.masks.n_edit_dimensions == 2 and self._shows_planes()
+        flat = self.masks.n_edit_dimensions == 2 and place.shows_planes(self.viewer)
         self._touched.add(self.plane_in_view())
         self._all_touched |= not flat
         now = monotonic()
@@ -348,9 +360,9 @@ class LayerBridge:
             self._settle.start()
         self._unread_since = self._unread_since or now
 
-    def _shows_planes(self) -> bool:
-        """Whether the viewer shows the last two axes, so that painting stays on one image."""
-        return sorted(self.viewer.dims.order[-2:]) == [self.viewer.dims.ndim - 2, self.viewer.dims.ndim - 1]
+    def _on_undone(self, plane: int) -> None:
+        """A stroke was taken back or done again, on whatever image it was; the event of it comes next."""
+        self._touched.add(plane)
 
     def _on_class(self, event: Any = None) -> None:
         self.class_picked.emit(int(self.masks.selected_label))

@@ -167,8 +167,16 @@ class TrainDock(TrainView):
             return
         newest = project.rounds[-1].standing
         project.use(newest)
+        self.predict()
+
+    def predict(self) -> bool:
+        """Mark all images with the model in use; returns whether that was started."""
+        project = self.bridge.project
+        if self._state in words.RUNNING or project is None or project.in_use is None:
+            return False
         view, device = self.bridge.plane_in_view(), self.advanced.value().device
-        self._begin(project.prediction_job(newest.model, view, device))
+        self._begin(project.prediction_job(project.in_use.model, view, device))
+        return True
 
     def save_model(self, path: Path) -> Path | None:
         """Save the model in use."""

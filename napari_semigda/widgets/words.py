@@ -8,6 +8,7 @@ from typing import Any
 from napari_semigda.engine.planner import whole_seconds
 from napari_semigda.engine.schedule import OpenEnd
 from napari_semigda.engine.types import BatchReport, Report, Settings
+from napari_semigda.review import ImageState
 
 
 class State(StrEnum):
@@ -190,3 +191,48 @@ def in_batch(message: str) -> str:
     ):
         message = message.replace(said, meant)
     return message
+
+
+def verified_stays(name: str) -> str:
+    """Why a prediction is not accepted."""
+    return f"{name} is verified, so its masks stay as they are: press Verify again first if they are to change."
+
+
+# -- the Review dock ------------------------------------------------------------------------------------------------
+
+NO_IMAGES_TO_REVIEW = "Open images and choose them in SemiGDA: Train; they are then listed here."
+NOTHING_PREDICTED = "Nothing is predicted yet: paint some images and press Train."
+NOTHING_LEFT = "Nothing is left to suggest: every predicted image is painted, verified or skipped."
+
+
+def image_state(state: ImageState) -> str:
+    """A state in the table."""
+    return f"✓ {state}" if state is ImageState.VERIFIED else str(state)
+
+
+def nothing_to_verify(name: str, predicted: bool) -> str:
+    """Why an image cannot be verified."""
+    how = "press Accept, or paint it, then Verify" if predicted else "paint it first"
+    return f"{name} has no masks of yours that could be verified: {how}."
+
+
+def nothing_to_skip(name: str) -> str:
+    """Why an image cannot be skipped."""
+    return f"{name} is painted, so it is not suggested anyway."
+
+
+def marked(name: str, kind: str, on: bool) -> str:
+    """What became of an image."""
+    if kind == "verified":
+        return f"{name} is verified: its masks are the truth." if on else f"{name} is not verified any more."
+    return f"{name} is skipped and will not be suggested." if on else f"{name} is suggested again."
+
+
+def in_doubt(name: str, place: int, places: int) -> str:
+    """Where the tour of doubtful places is."""
+    return f"{name}: place {place} of {places} in doubt." if place else f"{name}: no place of it stands out."
+
+
+def marking_first(number: int) -> str:
+    """A model is there, but no predictions yet."""
+    return f"Marking the images with round {number} first; press Next doubtful again in a moment."

@@ -199,8 +199,9 @@ def test_a_report_and_its_preview_come_back_and_leave_no_file(tmp_path):
         dice=0.75,
         dice_by_class={1: 0.7, 2: float("nan")},
         held_out=("a", "b"),
+        dice_by_image={"a": 0.75, "b": float("nan")},
         model=Path("/somewhere/m.semigda"),
-        preview=Prediction(2, "brain, slice 2", mask, doubt),
+        preview=Prediction(2, "brain, slice 2", mask, doubt, description=np.array([0.12345678, 2], np.float32)),
     )
     line = json.dumps(exchange.report_to_json(sent, tmp_path, "answer"), allow_nan=False)
     got = exchange.report_from_json(json.loads(line), tmp_path)
@@ -208,6 +209,8 @@ def test_a_report_and_its_preview_come_back_and_leave_no_file(tmp_path):
     assert (got.stage, got.step, got.loss, got.dice, got.held_out) == ("learning", 7, 0.5, 0.75, ("a", "b"))
     assert got.unlabelled_loss is None
     assert got.dice_by_class == {1: 0.7, 2: None}
+    assert got.dice_by_image == {"a": 0.75}
+    np.testing.assert_allclose(got.preview.description, [0.1235, 2])
     assert got.model == sent.model
     np.testing.assert_array_equal(got.preview.mask, mask)
     np.testing.assert_allclose(got.preview.doubt, doubt, atol=1 / 255)

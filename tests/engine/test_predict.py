@@ -19,6 +19,8 @@ def test_any_size_and_channels(tiny_run, shape):
     assert 0 <= prediction.doubt.min() <= prediction.doubt.max() <= 1
     assert prediction.probabilities.shape == (2, *shape[:2])
     assert np.allclose(prediction.probabilities.sum(0), 1, atol=1e-4)
+    assert prediction.description.shape == (64 + 3 * 8 + 64,)
+    assert np.isfinite(prediction.description).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.int16, bool])

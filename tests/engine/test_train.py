@@ -61,6 +61,9 @@ def test_the_held_out_image_is_never_trained_on_before_its_figure(tiny_run):
     _, reports, model = tiny_run
     training = read_header(model)["training"]
     assert training["held_out"] == list(reports[-1].held_out)
+    (figure,) = reports[-1].dice_by_image.values()
+    assert set(reports[-1].dice_by_image) == set(training["held_out"])
+    assert figure == pytest.approx(reports[-1].dice)
     assert not set(training["held_out"]) & set(training["trained_on"])
     final, _ = load_model(model, torch.device("cpu"))
     clean, _ = load_model(model, torch.device("cpu"), clean=True)

@@ -23,8 +23,7 @@ def paint_two_planes(viewer, dock):
 
 
 def test_the_whole_loop_with_the_real_engine(viewer, make_dock, notifications):
-    images, _ = discs()
-    viewer.add_image(images, name="discs", scale=(3, 1, 1), translate=(0, 5, 5))
+    viewer.add_image(discs()[0], name="discs", scale=(3, 1, 1), translate=(0, 5, 5))
     dock = make_dock(COMMAND, max_steps=3)
     assert dock.state is State.NO_MASKS
     dock.new_masks_button.click()
@@ -52,8 +51,12 @@ def test_the_whole_loop_with_the_real_engine(viewer, make_dock, notifications):
     predicted = dock.bridge.ours("predicted")
     np.testing.assert_array_equal(predicted.scale, viewer.layers["discs"].scale)
     np.testing.assert_array_equal(predicted.translate, viewer.layers["discs"].translate)
-    assert predicted.data.shape == images.shape
+    assert predicted.data.shape == discs()[0].shape
     assert not predicted.editable
+
+    review = dock.bridge.project.review
+    assert sorted(review.suggestions()) == [1, 3] and set(review.dice) < {0, 2}
+    assert all(look.description is not None for look in review._looks.values())
 
     first = dock.bridge.project.in_use
     viewer.layers.selection.active = masks

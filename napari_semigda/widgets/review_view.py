@@ -1,0 +1,119 @@
+"""The look of the Review dock: a line of figures, the table of images, and what can be done with the one in view."""
+
+from itertools import pairwise
+
+from qtpy.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
+
+from napari_semigda.review import ImageState
+from napari_semigda.widgets import keys, words
+from napari_semigda.widgets.dock import Dock, button, row
+from napari_semigda.widgets.progress import text_label
+from napari_semigda.widgets.review_table import BY_COLUMN, ORDERS, ImageTable, TableView
+
+
+class ReviewView(Dock):
+    """Composition only: what the widgets mean is the dock's business."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWindowTitle("SemiGDA: Review")
+        self.table = ImageTable(self)
+        self._make_widgets()
+        layout = QVBoxLayout()
+        layout.addWidget(self.counts)
+        layout.addLayout(row(self.state_box, self.order_box, stretch=(1, 1)))
+        layout.addWidget(self.view, 100)
+        layout.addLayout(row(self.next_button, self.skip_button, stretch=(3, 2)))
+        layout.addLayout(row(self.accept_button, self.verify_button, stretch=(1, 1)))
+        layout.addLayout(row(self.doubt_box, self.toggle_button, stretch=(3, 2)))
+        layout.addWidget(self.sentence)
+        layout.addWidget(self.train_button)
+        self.fill(layout)
+        for one, following in pairwise(self._in_order()):
+            QWidget.setTabOrder(one, following)
+        self.view.horizontalHeader().sectionClicked.connect(lambda column: self.set_order(BY_COLUMN[column]))
+
+    def _make_widgets(self) -> None:
+        self.counts = text_label("How many images there are, and how many of them are done.")
+        self.state_box = QComboBox()
+        self.state_box.setToolTip("Show the images of one state only.")
+        self.state_box.setAccessibleName("Images to show")
+        self.state_box.addItem("All images", None)
+        for state in ImageState:
+            self.state_box.addItem(words.image_state(state), state)
+        self.order_box = QComboBox()
+        self.order_box.setToolTip(
+            "The order of the table; clicking on the head of a column does the same. Suggested first: images in doubt "
+            "that differ from those you have painted, and from each other."
+        )
+        self.order_box.setAccessibleName("Order")
+        for order, text in ORDERS.items():
+            self.order_box.addItem(text, order)
+        for box in (self.state_box, self.order_box):
+            box.setMinimumWidth(60)
+        self.view = TableView(self.table)
+        self.next_button = button(
+            f"Next doubtful  ({keys.NEXT})",
+            "Go to the next place where the two halves of the network disagree: first those of the image in view, "
+            "then the image that is best corrected next.",
+        )
+        self.skip_button = button(
+            f"Skip  ({keys.SKIP})",
+            "Do not suggest the image in view any more, and go to the next one. Pressed again, it is suggested again.",
+        )
+        self.accept_button = button(
+            f"Accept slice  ({keys.ACCEPT})",
+            "Copy the predicted masks of the image in view into your masks. Ctrl+Z takes it back.",
+        )
+        self.verify_button = button(
+            f"Verify  ({keys.VERIFY})",
+            "Say that your masks of the image in view are the truth: Accept leaves them alone from then on. "
+            "Pressed again, or with Ctrl+Z, they are not.",
+        )
+        self.doubt_box = QCheckBox("Show where in doubt")
+        self.doubt_box.setToolTip("Bright where the two halves of the network disagree: look there first.")
+        self.toggle_button = button(
+            f"Hide / show  ({keys.TOGGLE})",
+            "Flip between the predicted masks, with yours as outlines on top, and yours alone.",
+        )
+        self.sentence = text_label("What just happened, or what to do next.")
+        self.train_button = button("Open SemiGDA: Train", "The dock in which images are chosen, painted and learnt.")
+
+    def _in_order(self) -> list[QWidget]:
+        boxes = [self.state_box, self.order_box, self.view, self.next_button, self.skip_button]
+        return [*boxes, self.accept_button, self.verify_button, self.doubt_box, self.toggle_button, self.train_button]
+
+    def set_order(self, order: str) -> None:
+        """Choose one of `ORDERS`."""
+        self.order_box.setCurrentIndex(self.order_box.findData(order))
+
+    def arrange(self) -> None:
+        """Order and filter the table anew, as the boxes say."""
+        self.table.arrange(self.order_box.currentData(), self.state_box.currentData())
+
+    def enable_for(self, *, images: bool, predicted: bool, verified: bool, connected: bool) -> None:
+        """Enable what makes sense.
+
+        Parameters
+        ----------
+        images, predicted
+            Whether there are images, and predictions of them.
+        verified
+            Whether the image in view is verified.
+        connected
+            Whether there is a Train dock to work with.
+        """
+        for widget in (self.state_box, self.order_box, self.next_button, self.skip_button, self.verify_button):
+            widget.setEnabled(images)
+        for widget in (self.accept_button, self.toggle_button, self.doubt_box):
+            widget.setEnabled(predicted)
+        self.verify_button.setText(f"{'Verified ✓' if verified else 'Verify'}  ({keys.VERIFY})")
+        self.train_button.setVisible(not connected)
+
+
+def figures(counts: dict[ImageState, int]) -> str:
+    """``"24 images   4 verified   2 in progress"``."""
+    total = words.count(sum(counts.values()), "image")
+    said = [f"{counts[state]} {state}" for state in (ImageState.VERIFIED, ImageState.IN_PROGRESS)]
+    skipped = [f"{counts[ImageState.SKIPPED]} skipped"] if counts[ImageState.SKIPPED] else []
+    return "   ".join([total, *said, *skipped])
