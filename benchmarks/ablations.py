@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -123,12 +124,11 @@ class AblatedRound(Round):
             self.model = network(whole.backbone, whole.class_count).to(self.device, memory_format=torch.channels_last)
             self.model.train()
 
-    def _choose_planes(self) -> None:
-        super()._choose_planes()
-        whole, objective = self.objective, self.ablation.objective
-        if objective is not Objective:
-            parts = whole.labelled, whole.unlabelled, whole.crops, self.rng
-            self.objective = objective(self.model, self.average, *parts)
+    def _make_objective(self, batch: int, rng: np.random.Generator) -> Objective:
+        whole, objective = super()._make_objective(batch, rng), self.ablation.objective
+        if objective is Objective:
+            return whole
+        return objective(self.model, self.average, whole.labelled, whole.unlabelled, batch, rng)
 
     def _stage(self, fraction: float) -> Stage:
         stage = super()._stage(fraction)

@@ -32,7 +32,8 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from accuracy import README, RESULTS, SETS, load_set
+from accuracy import load_set
+from cells import README, RESULTS, SETS
 
 FIRST, MORE, CORRECTIONS = 4, 2, 3  # painted images, painted before each correction, corrections
 LAST = FIRST + MORE * CORRECTIONS

@@ -38,7 +38,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from accuracy import README, SETS
+from cells import README, SETS
 
 RESULTS = Path(__file__).parent / "results" / "which_next"
 WAYS = ("suggested", "doubtful", "random")

@@ -7,7 +7,6 @@ a residual block 2c -> c. One set takes the frozen VAE encoder's features (branc
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -19,15 +18,22 @@ class SkipAdapter(nn.Module):
 
     def __init__(self, decoder_channels: int, encoder_channels: int) -> None:
         super().__init__()
+        groups = 4 if decoder_channels % 4 == 0 else 1
         self.project = nn.Conv2d(encoder_channels, decoder_channels, 1)
-        self.norm = nn.GroupNorm(4 if decoder_channels % 4 == 0 else 1, 2 * decoder_channels)
-        self.mix = nn.Conv2d(2 * decoder_channels, decoder_channels, 3, padding=1)
-        nn.init.zeros_(self.mix.weight)
-        nn.init.zeros_(self.mix.bias)
+        self.mix = nn.Sequential(
+            nn.GroupNorm(groups, 2 * decoder_channels),
+            nn.SiLU(),
+            nn.Conv2d(2 * decoder_channels, decoder_channels, 3, padding=1),
+            nn.GroupNorm(groups, decoder_channels),
+            nn.SiLU(),
+            nn.Conv2d(decoder_channels, decoder_channels, 3, padding=1),
+        )
+        nn.init.zeros_(self.mix[-1].weight)
+        nn.init.zeros_(self.mix[-1].bias)
 
     def forward(self, decoder_feature: Tensor, encoder_feature: Tensor) -> Tensor:
         both = torch.cat([decoder_feature, self.project(encoder_feature)], dim=1)  # (B, 2c, h, w)
-        return decoder_feature + self.mix(F.silu(self.norm(both)))
+        return decoder_feature + self.mix(both)
 
 
 class AdapterSet(nn.ModuleList):

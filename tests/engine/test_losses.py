@@ -84,6 +84,13 @@ def test_pseudo_mask_counts_only_agreed_and_sure_pixels():
     assert chosen[0, 0, 0] == 0
 
 
+def test_a_class_that_is_never_quite_sure_is_not_left_out_of_pseudo_masks():
+    foreground = torch.tensor([0.02, 0.04, 0.75, 0.72, 0.51])
+    both = torch.stack([1 - foreground, foreground]).log()[None, :, None]
+    _, weight = pseudo_mask(Branches(both, both), confidence=0.9)
+    assert weight.tolist() == [[[1, 1, 1, 1, 0]]]  # asked for .9 of background, and for .61 of the foreground
+
+
 def test_perfect_masks_cost_almost_nothing():
     target = torch.randint(0, 2, (1, 16, 16))
     sure = torch.nn.functional.one_hot(target, 2).movedim(-1, 1).float() * 40
