@@ -23,12 +23,13 @@ from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.efficientnet import efficientnet_lite0
 from napari_semigda.engine.losses import mask_loss, ramp_up
 from napari_semigda.engine.model import Branches
-from napari_semigda.engine.planner import BATCH
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock
 from napari_semigda.engine.types import Plane, Settings
 from napari_semigda.engine.view import PlaneReader, choose_view
+
+BATCH = 4  # crops a step
 
 
 class EncoderUNet(nn.Module):
