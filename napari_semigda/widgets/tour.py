@@ -21,7 +21,7 @@ class Stop:
 class Tour:
     """Where to go next.
 
-    An image that was shown is not shown again before all the others were, or `restart`.
+    It comes to no image a second time before it was at all the others, or `restart`; where the user goes, it goes on.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Tour:
         suggested = self._bridge.project.review.suggestions()
         plane = self._bridge.plane_in_view()
         if plane != self._plane or plane not in suggested:  # the user went elsewhere, or has dealt with this one
-            self._enter(plane if plane in suggested and plane not in self._seen else None)
+            self._enter(plane if plane in suggested else None)
         if self._plane is None or to_next_image or self._next >= max(1, len(self._regions)):
             left = [each for each in suggested if each not in self._seen and each != plane]
             if not left:
