@@ -17,6 +17,7 @@ from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader, View, thinnest_width
 
+_AS_GOOD = 0.005  # Dice: of weights this close, the later ones are kept, for they have learnt from more corrections
 _ONE_IN = 8  # one of eight painted images is held out, and at least one as soon as there are two
 
 
@@ -36,21 +37,23 @@ class Examiner:
     ) -> None:
         self.held_out = tuple(held_out)
         self.dice: float | None = None
-        """Best mean Dice over the classes so far, 0..1."""
+        """Mean Dice over the classes of the weights that are kept, 0..1."""
         self.dice_by_class: dict[int, float] = {}
         self.dice_by_image: dict[str, float] = {}
         """Mean Dice over the classes of each held-out image, by its name, with the best weights."""
         self.best: dict[str, Tensor] | None = None
-        """The weights it was reached with."""
+        """Those weights."""
+        self._peak = -math.inf
         self._planes, self._reader, self._view, self._table = planes, reader, view, table
         self._foreground = [c for c in table.ids if c != 0]
 
     def examine(self, model: SemiGDA, average: MovingAverage) -> None:
-        """Score the averaged weights; keep them when they are as good as the best so far."""
+        """Score the averaged weights; keep them when none so far were clearly better."""
         scores = self._score(model, average)
         by_class = self._by_class(scores)
         mean = mean_foreground(by_class)
-        if not math.isnan(mean) and (self.dice is None or mean >= self.dice):
+        if mean >= self._peak - _AS_GOOD:  # never so where no class can be judged
+            self._peak = max(self._peak, mean)
             self.dice, self.dice_by_class, self.best = mean, by_class, average.snapshot()
             names = [self._planes[i].name for i in self.held_out]
             self.dice_by_image = dict(zip(names, map(mean_foreground, scores), strict=True))
