@@ -143,8 +143,8 @@ def run(  # noqa: PLR0913, PLR0917 - the axes of the grid
 @app.command()
 def table() -> None:
     """Draw the plots, and write them and the tables of all cells into benchmarks/README.md."""
+    from accuracy_tables import accuracy_section
     from plots import draw_plots
-    from tables import accuracy_section
 
     cells = read_cells()
     write_section("accuracy", [*accuracy_section(cells), *draw_plots(cells)])

@@ -8,8 +8,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
+from accuracy_tables import dice, differences
 from cells import ALL, PLOTS, README, SETS, SHORT
-from tables import dice, differences
 
 Curves = dict[str, dict[float | str, list[float]]]
 """Label -> x -> values of the seeds."""

@@ -19,10 +19,10 @@ from tests.engine.conftest import draw_discs, drawn_planes
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from ablations import ABLATIONS, AblatedTrainer, train_ablated
+from accuracy_tables import accuracy_section
 from answers import look_with
 from cells import Place, read_cells, write_cell, write_section
 from scribbles import scribble
-from tables import accuracy_section
 
 
 def request(folder, **settings):

@@ -1,7 +1,7 @@
 """Scribbles against full masks: Dice when 5 % of the pixels are painted, at the same minutes.
 
-    python benchmarks/sparse.py run --data FOLDER [--sets a,b] [--labels 8] [--seeds 0] [--minutes 5] [--share 5]
-    python benchmarks/sparse.py table
+    python benchmarks/sparse_masks.py run --data FOLDER [--sets a,b] [--labels 8] [--seeds 0] [--minutes 5] [--share 5]
+    python benchmarks/sparse_masks.py table
 
 The same images are labelled as in accuracy.py, with strokes (scribbles.py) in place of whole masks; everything else is
 the product's own. Cells lie in benchmarks/results/sparse/, the full masks' are accuracy.py's cells of whole SemiGDA and
