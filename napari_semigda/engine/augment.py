@@ -8,9 +8,8 @@ import kornia.augmentation as K
 import torch
 from torch import Tensor
 
+from napari_semigda.engine.appearance import LEAST_SPREAD
 from napari_semigda.engine.pose import ALL_POSES, posed
-
-_LEAST_SPREAD = 0.02  # below it a picture is flat, and stretching it would show noise
 
 
 class Augmentation:
@@ -63,7 +62,7 @@ def borrow_colours(image: Tensor, donor: Tensor, amount: Tensor) -> Tensor:
         (B, 3, H, W) in [0, 1].
     """
     amount = amount[:, None, None, None]
-    mean, spread = image.mean((2, 3), keepdim=True), image.std((2, 3), keepdim=True).clamp_min(_LEAST_SPREAD)
+    mean, spread = image.mean((2, 3), keepdim=True), image.std((2, 3), keepdim=True).clamp_min(LEAST_SPREAD)
     new_mean = torch.lerp(mean, donor.mean((2, 3), keepdim=True), amount)
     new_spread = torch.lerp(spread, donor.std((2, 3), keepdim=True), amount)
     return ((image - mean) * (new_spread / spread).clamp(0.5, 2.0) + new_mean).clamp(0, 1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_semigda.engine.alignment import alignment_loss, cross_alignment_loss
+from napari_semigda.engine.appearance import looks_vary
 from napari_semigda.engine.augment import Augmentation, borrow_colours, random_box
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.device import mixed_precision
@@ -53,6 +54,7 @@ class Objective:
         self.model, self.labelled, self.unlabelled = model, labelled, unlabelled
         self.crops, self._rng = crops, rng
         self._pseudo_masks = PseudoMasks(model, average, unlabelled, rng)
+        self._borrows = len(unlabelled) > 0 and looks_vary(*labelled.glimpses())
         self._steps = 0  # of stage 2
         self.device = next(iter(model.trained_parts().values())).device
         self.loss, self.unlabelled_loss = RunningMean(), RunningMean()
@@ -99,7 +101,7 @@ class Objective:
     def _in_other_colours(self, batch: Batch) -> Batch:
         """Half of the painted crops take on colours of unlabelled ones: it costs nothing to learn from those."""
         chosen = np.flatnonzero(self._rng.random(len(batch.image)) < 0.5)
-        if not len(self.unlabelled) or not len(chosen):
+        if not self._borrows or not len(chosen):
             return batch
         image, donor = batch.image.clone(), self.unlabelled.draw(len(chosen)).image
         amount = torch.from_numpy(self._rng.uniform(*BORROWED, len(chosen))).float()

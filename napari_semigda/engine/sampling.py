@@ -101,6 +101,17 @@ class CropSampler:
         image, target, weight = zip(*crops, strict=True)
         return Batch(torch.stack(image), torch.stack(target), torch.stack(weight))
 
+    def glimpses(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Small pictures of the planes, (3, h, w) in [0, 1], and their class indices (h, w), -1 where unpainted."""
+        pictures, targets = [], []
+        for index in self.chosen:
+            pictures.append(self._reader.glimpse(index))
+            target, weight = self._table.indices(np.asarray(self._planes[index].mask))
+            known = torch.from_numpy(np.where(weight > 0, target, -1).astype(np.float32))
+            small = F.interpolate(known[None, None], size=pictures[-1].shape[1:], mode="nearest-exact")
+            targets.append(small[0, 0].long())
+        return pictures, targets
+
     def _spot(self) -> tuple[int, np.ndarray | None]:
         """A plane, and the pixel (row, column) of a painted class to centre a crop on, or None for anywhere."""
         kind = self._rng.random()

@@ -68,13 +68,14 @@ def test_the_unlabelled_loss_counts_with_its_weight(make):
     assert losses[1] > losses[0]
 
 
-def test_colours_are_borrowed_only_from_unlabelled_images(make):
-    objective, alone = make(), make(bare=0)
+@pytest.mark.parametrize(("vary", "bare"), [(True, 3), (False, 3), (True, 0)])
+def test_colours_are_borrowed_from_unlabelled_images_where_colours_vary(make, monkeypatch, vary, bare):
+    monkeypatch.setattr("napari_semigda.engine.objective.looks_vary", lambda *_: vary)
+    objective = make(bare)
     batch = objective.labelled.draw(2)
     recoloured = [objective._in_other_colours(batch) for _ in range(6)]
-    assert any(not torch.equal(r.image, batch.image) for r in recoloured)
+    assert any(not torch.equal(r.image, batch.image) for r in recoloured) == (vary and bare > 0)
     assert all(torch.equal(r.target, batch.target) for r in recoloured)
-    assert torch.equal(alone._in_other_colours(batch).image, batch.image)
 
 
 def test_pseudo_masks_are_renewed_by_and_by(make):
