@@ -16,6 +16,9 @@ from napari_semigda.engine.adapters import AdapterSet
 from napari_semigda.engine.alignment import LatentEncoder, LatentMapper
 from napari_semigda.engine.backbones import Backbone
 
+V_SHARE = 1 / 3
+"""Of branch V in a prediction: its encoder is frozen, and where the branches differ in quality, C is the better one."""
+
 
 class Latents(NamedTuple):
     """What DAM gives for one image: both branches' latent of the mask, and the features for their adapters."""
@@ -33,8 +36,8 @@ class Branches(NamedTuple):
     c: Tensor
 
     def mean(self) -> Tensor:
-        """Mean probability of the two branches (the paper's prediction), (B, K, H, W) in [0, 1]."""
-        return (self.v.exp() + self.c.exp()) / 2
+        """Mean probability of the two branches, (B, K, H, W) in [0, 1]; the paper weighs them alike."""
+        return V_SHARE * self.v.exp() + (1 - V_SHARE) * self.c.exp()
 
     def disagreement(self) -> Tensor:
         """How far the branches are apart: total variation of their class probabilities, (B, H, W) in [0, 1]."""
