@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_semigda.engine import augment
+from napari_semigda.engine import objective
 from napari_semigda.engine.checkpoint import load_model
-from napari_semigda.engine.objective import Objective
+from napari_semigda.engine.objective import V_EVERY, Objective
 from napari_semigda.engine.predict import Predictor
 from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane, Settings, TrainRequest
@@ -55,16 +55,20 @@ def test_an_arm_lacks_what_it_says(arm, learned, tmp_path, monkeypatch):
     plain = Objective.alignment
     monkeypatch.setattr(Objective, "alignment", lambda self, weight: aligned.append(1) or plain(self, weight))
     trained = train(arm, tmp_path)
+    for _ in range(V_EVERY):  # branch V rests in some steps
+        trained.objective.segmentation(0.0).backward()
     with_gradient = {n.split(".")[0] for n, w in trained.model.trained_parts().items() if w.grad is not None}
     assert with_gradient == learned
     assert bool(aligned) == (arm != "no-stage1")
     if arm in ("no-mixing", "no-stage1"):
-        boxes = []
-        plain_box = augment.random_box
-        monkeypatch.setattr(augment, "random_box", lambda *size: boxes.append(size) or plain_box(*size))
+        shares = []
+        plain_box = objective.random_box
+        watched = lambda *size, share: shares.append(share) or plain_box(*size, share=share)  # noqa: E731
+        monkeypatch.setattr(objective, "random_box", watched)
         for _ in range(6):
             trained.objective.segmentation(0.3)
-        assert bool(boxes) == (arm != "no-mixing")
+        assert shares
+        assert all((share == 1) == (arm == "no-mixing") for share in shares)
 
 
 def test_an_arm_is_scored_with_the_weights_it_saved(tmp_path):
