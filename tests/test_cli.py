@@ -529,7 +529,11 @@ def test_a_batch_that_is_interrupted_goes_on_later(trained, folders):
     args = ["predict", "--model", trained[0] / "out" / "m.semigda", "--images", folders / "images"]
     args += ["--out", folders / "out", "--resume", "--overlays"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "napari_semigda.cli", *map(str, args)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "napari_semigda.cli", *map(str, args)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background lets them ignore Ctrl+C, and so their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - nothing else runs here
     )
     try:
         begun = time.monotonic()
