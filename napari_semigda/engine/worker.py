@@ -41,7 +41,7 @@ from napari_semigda.engine.types import (
     TrainRequest,
 )
 
-NICENESS = 19  # training takes what the viewer and other programs leave
+NICENESS = 10  # enough for the viewer to come first, and not so much that any other program stops a training
 BATCH_S = 0.2  # between two words about a batch
 
 Batch = Callable[[BatchRequest, Any, Callable[[], bool]], Iterator[BatchReport]]
