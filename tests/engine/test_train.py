@@ -52,7 +52,8 @@ def test_reports_say_what_a_user_wants_to_know(tiny_run):
     assert {"starting", "checking", "done"} <= {r.stage for r in reports}
     previews = [r.preview for r in reports if r.preview is not None]
     assert {(p.index, p.mask.shape) for p in previews} == {(1, (64, 72))}
-    assert reports[-1].dice == pytest.approx(max(r.dice for r in reports if r.dice is not None))
+    best = max(r.dice for r in reports if r.dice is not None)
+    assert best - 0.005 <= reports[-1].dice <= best  # of weights as good as these, the later ones are kept
     assert len(reports[-1].held_out) == 1
     assert all("." in r.message for r in reports if r.stage == "done")
 
