@@ -43,7 +43,7 @@ class PseudoMasks:
 
     def draw(self, count: int) -> Batch:
         """`count` different crops; their weight is 1 where the pseudo-mask counts, 0 elsewhere."""
-        while len(self._kept) < max(KEPT, count):
+        while len(self._kept) < KEPT:
             self._renew(4)
         if self._draws % RENEW_EVERY == RENEW_EVERY - 1:
             self._renew(RENEWED)
@@ -55,7 +55,5 @@ class PseudoMasks:
         batch = self._crops.draw(count).to(self._device)
         with self._average.applied(), torch.no_grad(), mixed_precision(self._device):
             branches = self._model(batch.image * 2 - 1)
-        target, weight = pseudo_mask(branches, CONFIDENCE)
-        self._kept.extend(
-            Batch(*parts) for parts in zip(*(t.split(1) for t in (batch.image, target, weight)), strict=True)
-        )
+        made = Batch(batch.image, *pseudo_mask(branches, CONFIDENCE))
+        self._kept.extend(Batch(*parts) for parts in zip(*(part.split(1) for part in made), strict=True))

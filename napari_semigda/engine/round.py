@@ -83,7 +83,6 @@ class Round:
         torch.manual_seed(self.settings.seed)  # a replay measures nothing, so measuring must leave no trace
         self.objective = self._make_objective(self.plan.batch, self.rng)
         self.examiner = Examiner(self.planes, self.held_out, self.reader, self.view, self.table)
-        self._pseudo_masks_pay = False  # decided at half-time
         self._ramp = 0.0
         self._reported = self._previewed = -math.inf
         self._preview_seconds = 0.0
@@ -190,7 +189,7 @@ class Round:
     def run(self) -> Iterator[Report]:
         """Train, save, and report; see `Trainer.fit`."""
         yield self._report("starting", self.view.describe(self.width))
-        checks, refit, half_time = Events(*CHECKS), Events(REFIT_FROM), Events(UNLABELLED_FROM)
+        checks, refit = Events(*CHECKS), Events(REFIT_FROM)
         if self.earlier:
             yield from self._check()
         while (fraction := self.clock.fraction()) < 1 and not self._stopped():
@@ -201,8 +200,6 @@ class Round:
                 self.clock.note(self._standing())
             if refit.due(fraction):
                 self._let_held_out_help()
-            if half_time.due(fraction):
-                self._pseudo_masks_pay = self.plan.unlabelled
             stage = self._stage(fraction)
             self._set_rate(fraction)
             self._ramp = self._unlabelled_weight(stage, fraction)
@@ -215,7 +212,8 @@ class Round:
     def _stage(self, fraction: float) -> Stage:
         if fraction < ALIGN_UNTIL and not self.earlier:
             return "aligning"
-        return "unlabelled" if self._pseudo_masks_pay and self._uses_unlabelled() else "learning"
+        pays = fraction >= UNLABELLED_FROM and self.plan.unlabelled
+        return "unlabelled" if pays and self._uses_unlabelled() else "learning"
 
     def _unlabelled_weight(self, stage: Stage, fraction: float) -> float:
         """The ramp of each stage; full weight halfway through the unlabelled part of stage 2."""
