@@ -7,12 +7,10 @@ from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from napari_semigda.engine.metrics import average, dice, mean_foreground, score, summarise
-from napari_semigda.engine.model import Branches, SemiGDA
-from napari_semigda.engine.predict import Belief, believe, to_prediction
+from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader, View
@@ -32,39 +30,12 @@ class Answer(NamedTuple):
 Look = Callable[[Plane], Answer]
 
 
-class _Apart(NamedTuple):
-    """Passes for `Branches` in `believe`; its "classes" are those of the mean, then V's, then C's."""
-
-    branches: Branches
-
-    def mean(self) -> Tensor:
-        return torch.cat([self.branches.mean(), self.branches.v.exp(), self.branches.c.exp()], 1)
-
-    def disagreement(self) -> Tensor:
-        return self.branches.disagreement()
-
-
-class _SeenApart(nn.Module):
-    """The model, so wrapped that one pass through the product's prediction also keeps the branches apart."""
-
-    def __init__(self, model: SemiGDA) -> None:
-        super().__init__()
-        self.model, self.class_count = model, 3 * model.class_count
-
-    def forward(self, image: Tensor) -> _Apart:
-        return _Apart(self.model(image))
-
-    def trained_parts(self) -> dict[str, nn.Parameter]:
-        return self.model.trained_parts()
-
-
 def look_with(model: SemiGDA, view: View, table: ClassTable) -> Look:
     """Plane -> answer, by the very prediction that the product makes."""
-    apart = _SeenApart(model)
 
     def look(plane: Plane) -> Answer:
-        belief = believe(apart, PlaneReader([plane]).whole(0, view.scale), view, turns=True)
-        three = [Belief(part, belief.disagreement) for part in belief.probability.chunk(3)]
+        belief = believe(model, PlaneReader([plane]).whole(0, view.scale), view, turns=True)
+        three = [belief, *(belief._replace(v_share=share) for share in (1.0, 0.0))]
         mean, v, c = (to_prediction(one, plane, 0, table) for one in three)
         return Answer(mean.mask, v.mask, c.mask, mean.doubt)
 

@@ -94,6 +94,7 @@ def load_model(
             raise KeyError("weights are missing")
         model.load_state_dict(weights, strict=False)
         model.backbone.restore(frozen)
+        model.v_share = float(header["v_share"])
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         raise EngineError(f"{path} is damaged: its weights do not fit together. Train the model again.") from error
     return model.to(device, memory_format=torch.channels_last).eval(), header

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from monai.losses import MaskedDiceLoss
 from torch import Tensor
 
+from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.model import Branches
 
 _dice = MaskedDiceLoss(include_background=True, batch=True)
@@ -55,7 +56,7 @@ def _one_branch(log_probabilities: Tensor, target: Tensor, weight: Tensor) -> Te
     return entropy + _dice(log_probabilities.exp(), one_hot, weight[:, None])
 
 
-def pseudo_mask(branches: Branches, confidence: float) -> tuple[Tensor, Tensor]:
+def pseudo_mask(belief: Belief, confidence: float) -> tuple[Tensor, Tensor]:
     """What both branches agree on, for images that nobody painted.
 
     In the paper each branch learns from the other's pseudo-mask. Only pixels where the branches choose the same class,
@@ -68,8 +69,8 @@ def pseudo_mask(branches: Branches, confidence: float) -> tuple[Tensor, Tensor]:
 
     Parameters
     ----------
-    branches
-        Log-probabilities (B, K, H, W) of both branches.
+    belief
+        Probabilities (B, K, H, W) of both branches.
     confidence
         Least mean probability, in [0, 1], of the class that is surest on average.
 
@@ -79,9 +80,9 @@ def pseudo_mask(branches: Branches, confidence: float) -> tuple[Tensor, Tensor]:
         (B, H, W) int64 class indices and (B, H, W) float weights, 1 where both agree and are sure enough.
     """
     with torch.no_grad():
-        probability, chosen = branches.mean().max(1)
-        agreed = branches.v.argmax(1) == branches.c.argmax(1)
-        sureness = torch.zeros(branches.v.shape[1], device=chosen.device).scatter_reduce_(
+        probability, chosen = belief.probability.max(1)
+        agreed = belief.v.argmax(1) == belief.c.argmax(1)
+        sureness = torch.zeros(belief.v.shape[1], device=chosen.device).scatter_reduce_(
             0, chosen.flatten(), probability.float().flatten(), "mean", include_self=False
         )
         asked = confidence * sureness / sureness.max()  # (K,)

@@ -17,7 +17,8 @@ from napari_semigda.engine.alignment import LatentEncoder, LatentMapper
 from napari_semigda.engine.backbones import Backbone
 
 V_SHARE = 1 / 3
-"""Of branch V in a prediction: its encoder is frozen, and where the branches differ in quality, C is the better one."""
+"""Of branch V in a mean before images kept back have said more (`consensus`): its encoder is frozen, so C is often the
+better one."""
 
 
 class Latents(NamedTuple):
@@ -34,14 +35,6 @@ class Branches(NamedTuple):
 
     v: Tensor | None
     c: Tensor
-
-    def mean(self) -> Tensor:
-        """Mean probability of the two branches, (B, K, H, W) in [0, 1]; the paper weighs them alike."""
-        return V_SHARE * self.v.exp() + (1 - V_SHARE) * self.c.exp()
-
-    def disagreement(self) -> Tensor:
-        """How far the branches are apart: total variation of their class probabilities, (B, H, W) in [0, 1]."""
-        return (self.v.exp() - self.c.exp()).abs().sum(1) / 2
 
 
 class SemiGDA(nn.Module):
@@ -61,6 +54,8 @@ class SemiGDA(nn.Module):
         super().__init__()
         self.class_count = class_count
         self.mapper_width = mapper_width or backbone.mapper_width
+        self.v_share = V_SHARE
+        """Of branch V in the mean of the two; the paper weighs them alike."""
         # The frozen generative model: image -> latent, latent -> picture.
         self.backbone = backbone
         self._context = backbone.feature_channels[0] if backbone.maps_features else 0

@@ -54,7 +54,7 @@ class Plan:
 
     crop: int  # side of a training crop in working pixels
     batch: int = BATCH  # crops a step
-    steps: int = 0  # expected before the first one
+    steps: int = 1  # expected before the first one
     unlabelled: bool = False  # whether pseudo-masks come into stage 2
     step_seconds: float = 0.0  # the `Pace` that it was made for; 0 where nothing was measured
     megapixel_seconds: float = 0.0
@@ -74,7 +74,7 @@ class Plan:
             said = {name: value for name, value in header["plan"].items() if name in {f.name for f in fields(cls)}}
             course, checks = said.pop("fractions"), said.pop("checks", ())
             plan = cls(**said, fractions=tuple(map(float, course)), checks=tuple(map(int, checks)))
-            if plan.crop < 1 or plan.batch < 1:
+            if min(plan.crop, plan.batch, plan.steps) < 1:
                 raise ValueError
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EngineError(f"{path} does not say how its run went: train it again to repeat it.") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from napari_semigda.engine.checkpoint import load_model
+from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.pose import averaging_pose, posed
@@ -23,13 +23,6 @@ from napari_semigda.engine.view import STRIDE, PlaneReader, View
 _WHOLE = 1.75  # pictures up to this many crops a side are seen at once, larger ones through windows
 _WINDOW = 5 / 3  # crops a side
 _OVERLAP = 0.25
-
-
-class Belief(NamedTuple):
-    """What the model thinks of one plane, at the working scale."""
-
-    probability: Tensor  # (K, h, w) float32, mean of both branches (and orientations)
-    disagreement: Tensor  # (h, w) float32 in [0, 1]
 
 
 class Predictor:
@@ -80,7 +73,7 @@ class Predictor:
 
 @torch.inference_mode()
 def believe(model: SemiGDA, picture: Tensor, view: View, turns: bool = False) -> Belief:
-    """Mean probability and disagreement of the branches over a whole picture.
+    """What both branches see in a whole picture.
 
     Parameters
     ----------
@@ -92,19 +85,24 @@ def believe(model: SemiGDA, picture: Tensor, view: View, turns: bool = False) ->
         Its crop tells how large a piece the model is used to.
     turns
         Average over two orientations: a little better, twice the work.
+
+    Returns
+    -------
+    Belief
+        (K, h, w) float32 of each branch.
     """
     training = model.training
     model.eval()
     device = next(iter(model.trained_parts().values())).device
     image = picture[None].to(device) * 2 - 1
-    both = torch.zeros(1, model.class_count + 1, *image.shape[-2:], device=device)
+    both = torch.zeros(1, 2 * model.class_count, *image.shape[-2:], device=device)
     # As it is, and turned half round: most of what four mirror images gain, at half their price.
     poses = {0, averaging_pose(view.poses)} if turns else {0}
     for pose in poses:
         both += posed(_windows(model, posed(image, pose), view), pose)  # each of these poses undoes itself
     both /= len(poses)
     model.train(training)
-    return Belief(both[0, :-1], both[0, -1])
+    return Belief(*both[0].chunk(2), model.v_share)
 
 
 def to_prediction(
@@ -123,12 +121,12 @@ def to_prediction(
 
 
 def _windows(model: SemiGDA, image: Tensor, view: View) -> Tensor:
-    """(1, 3, h, w) in [-1, 1] -> (1, K + 1, h, w): probabilities, then disagreement."""
+    """(1, 3, h, w) in [-1, 1] -> (1, 2 K, h, w): probabilities of branch V, then of branch C."""
 
     def look(window: Tensor) -> Tensor:
         with mixed_precision(window.device):
             branches = model.forward(window)  # not the compiled call: each new size would be compiled
-        return torch.cat([branches.mean(), branches.disagreement()[:, None]], 1).float()
+        return torch.cat(branches, 1).float().exp()
 
     height, width = image.shape[-2:]
     if max(height, width) <= _WHOLE * view.crop:

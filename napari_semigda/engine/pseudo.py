@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from napari_semigda.engine.average import MovingAverage
+from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.device import mixed_precision
 from napari_semigda.engine.losses import pseudo_mask
 from napari_semigda.engine.model import SemiGDA
@@ -55,5 +56,6 @@ class PseudoMasks:
         batch = self._crops.draw(count).to(self._device)
         with self._average.applied(), torch.no_grad(), mixed_precision(self._device):
             branches = self._model(batch.image * 2 - 1)
-        made = Batch(batch.image, *pseudo_mask(branches, CONFIDENCE))
+        belief = Belief(*(branch.exp() for branch in branches), self._model.v_share)
+        made = Batch(batch.image, *pseudo_mask(belief, CONFIDENCE))
         self._kept.extend(Batch(*parts) for parts in zip(*(part.split(1) for part in made), strict=True))

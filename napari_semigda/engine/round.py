@@ -84,6 +84,7 @@ class Round:
         self.objective = self._make_objective(self.plan.batch, self.rng)
         self.examiner = Examiner(self.planes, self.held_out, self.reader, self.view, self.table)
         self._ramp = 0.0
+        self._pseudo_steps = 0  # with pseudo-masks so far
         self._reported = self._previewed = -math.inf
         self._preview_seconds = 0.0
         self._looks = [self.plan.megapixel_seconds]  # seconds a megapixel, of every preview
@@ -203,6 +204,7 @@ class Round:
             stage = self._stage(fraction)
             self._set_rate(fraction)
             self._ramp = self._unlabelled_weight(stage, fraction)
+            self._pseudo_steps += stage == "unlabelled"
             self.clock.begin_step(fraction)
             learn = self.objective.alignment if stage == "aligning" else self.objective.segmentation
             self._step(learn(self._ramp))
@@ -216,12 +218,15 @@ class Round:
         return "unlabelled" if pays and self._uses_unlabelled() else "learning"
 
     def _unlabelled_weight(self, stage: Stage, fraction: float) -> float:
-        """The ramp of each stage; full weight halfway through the unlabelled part of stage 2."""
+        """The ramp of each stage; full weight halfway through the unlabelled part of stage 2.
+
+        There it goes by steps: a run without a fixed end spends many of them at one fraction.
+        """
         if not self._uses_unlabelled() or stage == "learning":
             return 0.0
-        since = (
-            fraction / ALIGN_UNTIL if stage == "aligning" else 2 * (fraction - UNLABELLED_FROM) / (1 - UNLABELLED_FROM)
-        )
+        since = fraction / ALIGN_UNTIL
+        if stage == "unlabelled":
+            since = 2 * self._pseudo_steps / ((1 - UNLABELLED_FROM) * self.plan.steps)
         return self.settings.unlabelled_weight * ramp_up(since)
 
     def _uses_unlabelled(self) -> bool:
@@ -255,6 +260,8 @@ class Round:
         examiner = self.examiner
         if examiner.best and not (self._refitted and examiner.still_as_good(self.model, self.average)):
             self.average.load(examiner.best)
+        if examiner.v_share is not None:
+            self.model.v_share = examiner.v_share
         with self.average.applied():
             save_model(self.request.out, self.model, self._header(), examiner.best)
         yield self._report(stage, self._verdict(), model=self.request.out)
@@ -346,6 +353,7 @@ class Round:
             "sparse": self.settings.sparse,
             "backbone": self.model.backbone.name,
             "mapper_width": self.model.mapper_width,
+            "v_share": self.model.v_share,
             "view": asdict(self.view),
             "structure_width": self.width,
             "plan": asdict(replace(self.plan, fractions=tuple(self.clock.passed), checks=tuple(self.clock.checked))),

@@ -58,6 +58,12 @@ class ClassTable:
         known = mask > 0 if self.sparse else np.ones(mask.shape, dtype=bool)
         return self._index[mask.astype(np.uint8)], known.astype(np.float32)
 
+    def target(self, mask: np.ndarray, size: Sequence[int]) -> Tensor:
+        """(H, W) ids -> class indices of another size, (h, w) int64, -1 where nobody painted."""
+        indices, weight = self.indices(mask)
+        known = torch.from_numpy(np.where(weight > 0, indices, -1).astype(np.float32))
+        return F.interpolate(known[None, None], size=tuple(size), mode="nearest-exact")[0, 0].long()
+
     def to_ids(self, indices: np.ndarray) -> np.ndarray:
         """Class indices -> uint8 class ids, any shape."""
         return np.asarray(self.ids, dtype=np.uint8)[indices]
@@ -106,10 +112,7 @@ class CropSampler:
         pictures, targets = [], []
         for index in self.chosen:
             pictures.append(self._reader.glimpse(index))
-            target, weight = self._table.indices(np.asarray(self._planes[index].mask))
-            known = torch.from_numpy(np.where(weight > 0, target, -1).astype(np.float32))
-            small = F.interpolate(known[None, None], size=pictures[-1].shape[1:], mode="nearest-exact")
-            targets.append(small[0, 0].long())
+            targets.append(self._table.target(np.asarray(self._planes[index].mask), pictures[-1].shape[1:]))
         return pictures, targets
 
     def _spot(self) -> tuple[int, np.ndarray | None]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from napari_semigda.engine import metrics
 from napari_semigda.engine.average import MovingAverage
+from napari_semigda.engine.consensus import Belief, best_share
 from napari_semigda.engine.metrics import dice, mean_foreground
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.predict import believe, to_prediction
@@ -43,35 +44,50 @@ class Examiner:
         """Mean Dice over the classes of each held-out image, by its name, with the best weights."""
         self.best: dict[str, Tensor] | None = None
         """Those weights."""
+        self.v_share: float | None = None
+        """What branch V counts with them."""
         self._peak = -math.inf
         self._planes, self._reader, self._view, self._table = planes, reader, view, table
         self._foreground = [c for c in table.ids if c != 0]
 
     def examine(self, model: SemiGDA, average: MovingAverage) -> None:
-        """Score the averaged weights; keep them when none so far were clearly better."""
-        scores = self._score(model, average)
+        """Score the averaged weights; keep them when none so far were clearly better.
+
+        How much each branch counts is chosen on the same images, anew each time: one number, of thousands of pixels.
+        """
+        beliefs = self._look(model, average)
+        targets = [
+            self._table.target(np.asarray(self._planes[i].mask), b.v.shape[1:]).to(b.v.device)
+            for i, b in zip(self.held_out, beliefs, strict=True)
+        ]
+        model.v_share = best_share(zip(beliefs, targets, strict=True), model.v_share)
+        scores = self._score([belief._replace(v_share=model.v_share) for belief in beliefs])
         by_class = self._by_class(scores)
         mean = mean_foreground(by_class)
         if mean >= self._peak - _AS_GOOD:  # never so where no class can be judged
             self._peak = max(self._peak, mean)
             self.dice, self.dice_by_class, self.best = mean, by_class, average.snapshot()
+            self.v_share = model.v_share
             names = [self._planes[i].name for i in self.held_out]
             self.dice_by_image = dict(zip(names, map(mean_foreground, scores), strict=True))
 
     def still_as_good(self, model: SemiGDA, average: MovingAverage) -> bool:
         """Once the held-out images have joined training, Dice on them falls only if something went wrong."""
-        mean = mean_foreground(self._by_class(self._score(model, average)))
+        mean = mean_foreground(self._by_class(self._score(self._look(model, average))))
         return self.dice is None or math.isnan(mean) or mean >= self.dice - 0.02
 
-    def _score(self, model: SemiGDA, average: MovingAverage) -> list[dict[int, float]]:
+    def _look(self, model: SemiGDA, average: MovingAverage) -> list[Belief]:
+        """What the averaged weights see in each held-out image."""
+        with average.applied():
+            return [believe(model, self._reader.whole(i, self._view.scale), self._view) for i in self.held_out]
+
+    def _score(self, beliefs: Sequence[Belief]) -> list[dict[int, float]]:
         """Dice of each class on each held-out image, nan where a class is not on it."""
         ignore = 0 if self._table.sparse else None
         scores = []
-        with average.applied():
-            for i in self.held_out:
-                belief = believe(model, self._reader.whole(i, self._view.scale), self._view)
-                mask = to_prediction(belief, self._planes[i], i, self._table).mask
-                scores.append(dice(mask, np.asarray(self._planes[i].mask), self._foreground, ignore))
+        for i, belief in zip(self.held_out, beliefs, strict=True):
+            mask = to_prediction(belief, self._planes[i], i, self._table).mask
+            scores.append(dice(mask, np.asarray(self._planes[i].mask), self._foreground, ignore))
         return scores
 
     def _by_class(self, scores: Sequence[dict[int, float]]) -> dict[int, float]:

@@ -7,6 +7,7 @@ import torch
 
 from napari_semigda.engine.alignment import alignment_loss, cross_alignment_loss
 from napari_semigda.engine.backbones import load_backbone
+from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.losses import mask_loss, pseudo_mask, ramp_up
 from napari_semigda.engine.model import Branches, SemiGDA
 
@@ -57,7 +58,7 @@ def test_pseudo_masks_move_adapters_of_both_branches_and_only_where_pixels_count
     for weight, moves in ((torch.ones(1, 64, 64), True), (torch.zeros(1, 64, 64), False)):
         model.zero_grad()
         branches = model(image)
-        target, _ = pseudo_mask(branches, confidence=0.0)
+        target, _ = pseudo_mask(Belief(*branches, 0.5), confidence=0.0)
         mask_loss(branches, target, weight).backward()
         for part in ("image_adapters", "mask_adapters", "latent_mapper", "latent_encoder"):
             assert (largest_gradient(model, part) > 0) == moves, part
@@ -77,17 +78,17 @@ def test_pixels_that_do_not_count_change_nothing():
 
 
 def test_pseudo_mask_counts_only_agreed_and_sure_pixels():
-    v = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.55, 0.45]]).T.log()[None, :, None]  # (1, 2, 1, 3)
-    c = torch.tensor([[0.95, 0.05], [0.2, 0.8], [0.55, 0.45]]).T.log()[None, :, None]
-    chosen, weight = pseudo_mask(Branches(v, c), confidence=0.8)
+    v = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.55, 0.45]]).T[None, :, None]  # (1, 2, 1, 3)
+    c = torch.tensor([[0.95, 0.05], [0.2, 0.8], [0.55, 0.45]]).T[None, :, None]
+    chosen, weight = pseudo_mask(Belief(v, c, 0.5), confidence=0.8)
     assert weight.tolist() == [[[1, 0, 0]]]
     assert chosen[0, 0, 0] == 0
 
 
 def test_a_class_that_is_never_quite_sure_is_not_left_out_of_pseudo_masks():
     foreground = torch.tensor([0.02, 0.04, 0.75, 0.72, 0.51])
-    both = torch.stack([1 - foreground, foreground]).log()[None, :, None]
-    _, weight = pseudo_mask(Branches(both, both), confidence=0.9)
+    both = torch.stack([1 - foreground, foreground])[None, :, None]
+    _, weight = pseudo_mask(Belief(both, both, 0.5), confidence=0.9)
     assert weight.tolist() == [[[1, 1, 1, 1, 0]]]  # asked for .9 of background, and for .61 of the foreground
 
 

@@ -133,6 +133,14 @@ def test_short_runs_keep_to_painted_pixels_in_stage_two(tiny_run):
     assert any(r.stage == "aligning" and r.ramp > 0 for r in tiny_run[1])
 
 
+def test_unlabelled_images_count_in_full_while_a_run_without_end_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_semigda.engine.planner.LEAST_STEPS", 0)
+    waiting = [0.0] * 3 + [schedule.HOLD] * 40  # such a run stays at one fraction for many steps
+    monkeypatch.setattr("napari_semigda.engine.schedule.Clock.fraction", lambda self: [*waiting, 1.0][self.step])
+    reports = fit(drawn_planes(2, 4), tmp_path / "m", max_steps=43)
+    assert max(r.ramp for r in reports) == Settings().unlabelled_weight
+
+
 def test_scribbles_teach_only_where_painted(tmp_path):
     planes = []
     for i, plane in enumerate(drawn_planes(3, 2)):

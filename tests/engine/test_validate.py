@@ -4,7 +4,9 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.validate import Examiner
 from napari_semigda.engine.view import PlaneReader, View
@@ -18,9 +20,11 @@ def keep(monkeypatch):
     def kept(*figures: float) -> tuple[int | None, float | None]:
         planes = drawn_planes(2, 0)
         examiner = Examiner(planes, [1], PlaneReader(planes), View(1.0, 64), ClassTable.of(planes, sparse=False))
+        nothing = torch.full((2, *planes[1].size), 0.5)
+        monkeypatch.setattr(examiner, "_look", lambda *_: [Belief(nothing, nothing, 0.5)])
         for number, figure in enumerate(figures):
             monkeypatch.setattr(examiner, "_score", lambda *_, figure=figure: [{1: figure}])
-            examiner.examine(None, SimpleNamespace(snapshot=lambda number=number: number))
+            examiner.examine(SimpleNamespace(v_share=0.5), SimpleNamespace(snapshot=lambda number=number: number))
         return examiner.best, examiner.dice
 
     return kept

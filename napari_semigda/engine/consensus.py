@@ -1,0 +1,63 @@
+"""What the two branches say together: their weighted mean is the mask, their distance the doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
+"""Of branch V. Never none and never all: the images that choose it are few, and the other branch is the check."""
+
+
+class Belief(NamedTuple):
+    """Class probabilities of both branches, (..., K, h, w) each, and how much branch V counts."""
+
+    v: Tensor
+    c: Tensor
+    v_share: float
+
+    @property
+    def probability(self) -> Tensor:
+        """Weighted mean of the branches, (..., K, h, w) in [0, 1]."""
+        return torch.lerp(self.c, self.v, self.v_share)
+
+    @property
+    def disagreement(self) -> Tensor:
+        """How far the branches are apart: total variation of their class probabilities, (..., h, w) in [0, 1]."""
+        return (self.v - self.c).abs().sum(-3) / 2
+
+
+def best_share(seen: Iterable[tuple[Belief, Tensor]], default: float) -> float:
+    """The share of branch V with which painted pixels are likeliest, as in a mixture of two experts.
+
+    Where the branches are as good as each other their errors cancel and the share is near a half; where one is clearly
+    better it gets most of the say. It hardly matters which images of a kind are asked: the likelihood of thousands of
+    pixels is a smooth function of the one number.
+
+    Parameters
+    ----------
+    seen
+        What the model believes of an image that it was not trained on, with (h, w) int64 class indices, -1 where
+        nobody painted.
+    default
+        What it is where no pixel can tell.
+
+    Returns
+    -------
+    float
+        One of `SHARES`, or the default.
+    """
+    total = torch.zeros(len(SHARES), dtype=torch.float64)
+    for belief, target in seen:
+        painted = target >= 0
+        v, c = (_of_the_right_class(branch, target)[painted].double() for branch in (belief.v, belief.c))
+        total += torch.stack([torch.lerp(c, v, share).clamp_min(1e-6).log().sum() for share in SHARES]).cpu()
+    return SHARES[int(total.argmax())] if bool(total.any()) else default
+
+
+def _of_the_right_class(probability: Tensor, target: Tensor) -> Tensor:
+    """(K, h, w), (h, w) -> (h, w): what a branch gives the class that was painted; any where none was."""
+    return probability.gather(0, target.clamp_min(0)[None])[0]

@@ -1,0 +1,45 @@
+"""How two branches are weighed: by images that neither was trained on."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_semigda.engine.consensus import SHARES, Belief, best_share
+
+
+def expert(target, sureness, wrong, seed):
+    """(2, h, w): sure of the right class but for a share of pixels, where it is as sure of the other one."""
+    mistaken = torch.from_numpy(np.random.default_rng(seed).random(target.shape) < wrong)
+    foreground = torch.where((target == 1) != mistaken, sureness, 1 - sureness)
+    return torch.stack([1 - foreground, foreground])
+
+
+@pytest.fixture
+def target():
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 2, (64, 64)))
+
+
+def test_the_better_branch_has_the_say_and_equals_share_it(target):
+    good, poor = expert(target, 0.95, 0.02, 1), expert(target, 0.95, 0.3, 2)
+    assert best_share([(Belief(good, poor, 0.5), target)], 0.5) == SHARES[-1]
+    assert best_share([(Belief(poor, good, 0.5), target)], 0.5) == SHARES[0]
+    equal = expert(target, 0.95, 0.1, 3), expert(target, 0.95, 0.1, 4)
+    assert best_share([(Belief(*equal, 0.5), target)], 0.2) == pytest.approx(0.5, abs=0.1)
+
+
+def test_pixels_that_nobody_painted_have_no_say(target):
+    good, poor = expert(target, 0.95, 0.02, 1), expert(target, 0.95, 0.3, 2)
+    v, c = good.clone(), poor.clone()
+    v[:, 32:], c[:, 32:] = poor[:, 32:], good[:, 32:]  # below, the branches change places
+    above = target.clone()
+    above[32:] = -1
+    assert best_share([(Belief(v, c, 0.5), above)], 0.5) == SHARES[-1]
+    assert best_share([(Belief(v, c, 0.5), torch.full_like(target, -1))], 0.25) == 0.25
+    assert best_share([], 0.25) == 0.25
+
+
+def test_the_mean_is_between_the_branches_and_doubt_is_their_distance():
+    v, c = torch.tensor([0.9, 0.1])[:, None, None], torch.tensor([0.3, 0.7])[:, None, None]
+    belief = Belief(v, c, 0.25)
+    assert belief.probability.flatten().tolist() == pytest.approx([0.45, 0.55])
+    assert belief.disagreement.flatten().tolist() == pytest.approx([0.6])
