@@ -189,7 +189,7 @@ class Round:
 
     def run(self) -> Iterator[Report]:
         """Train, save, and report; see `Trainer.fit`."""
-        yield self._report("starting", self.view.describe(self.width))
+        yield self._report("starting", self.view.describe(self.width, self.settings.sparse))
         checks, refit = Events(*CHECKS), Events(REFIT_FROM)
         if self.earlier:
             yield from self._check()
