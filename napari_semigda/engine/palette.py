@@ -79,7 +79,8 @@ def scores(decoded: Tensor, count: int) -> Tensor:
     """Log-probability of every class from decoded colours: log-softmax of -tau x squared distance to the palette.
 
     With black and white this is ``sigmoid(12 tau m)`` of the channel mean m, so foreground wins exactly where the
-    published ``clamp((m + 1) / 2, 0, 1) >= 0.5`` says so; unlike the clamp it has a gradient everywhere.
+    published ``clamp((m + 1) / 2, 0, 1) >= 0.5`` says so (on an exact tie, argmax says background); unlike the clamp it
+    has a gradient everywhere.
 
     Parameters
     ----------
@@ -106,11 +107,6 @@ def scores(decoded: Tensor, count: int) -> Tensor:
     with torch.autocast(decoded.device.type, enabled=False):
         logits = 2 * tau * colours @ decoded.flatten(2) - tau * colours.square().sum(1)[:, None]  # (B, K, H W)
     return F.log_softmax(logits, 1).unflatten(2, decoded.shape[2:])
-
-
-def decide(class_scores: Tensor) -> Tensor:
-    """Best class per pixel: (B, K, H, W) -> (B, H, W) int64. Ties go to the later class, as in ``p >= 0.5``."""
-    return class_scores.shape[1] - 1 - class_scores.flip(1).argmax(1)
 
 
 def _arrange_colours() -> np.ndarray:

@@ -171,7 +171,7 @@ def through_latent(backbone, mask, count):
     truth = torch.from_numpy(mask).long()[None]
     with torch.no_grad():
         decoded = backbone.decode(backbone.encode(palette.paint(truth, count)).latent_mean)
-    read = palette.decide(palette.scores(decoded, count))
+    read = palette.scores(decoded, count).argmax(1)
     present = [k for k in range(1, count) if (truth == k).any()]
     overlap = [2 * ((read == k) & (truth == k)).sum() / ((read == k).sum() + (truth == k).sum()) for k in present]
     return float(torch.stack(overlap).mean())
