@@ -39,7 +39,7 @@ Made with napari-semigda {version}: somebody painted {labelled}, {unlabelled} wi
 - Before: {before}, then all is clipped to 0 and 1.
   Programs that read `rdf.yaml` do both by themselves.
 - In the weights: scaling to {scale:.4g} of the picture's size, the mean of {orientations},
-  the mean of the two branches, scaling back.
+  the weighted mean of the two branches, scaling back.
 - Out: the probability of every class at the size of the picture, between 0 and 1; nothing is left to do. The likeliest
   class of a pixel is its class in the mask.
 
@@ -54,7 +54,8 @@ pixel, so what lies between the 0.5th and 99.5th percentile may differ a little.
 ## Validation
 
 {validation}
-Figures from so few pictures of one source say little of others. Before you rely on this model, paint a few of your own pictures that it has not seen, predict them and compare the masks (Dice, 95 % Hausdorff distance):
+Figures from so few pictures of one source say little of others. Before you rely on this model, paint a
+few of your own pictures that it has not seen, predict them and compare the masks (Dice, 95 % Hausdorff distance):
 `semigda evaluate` of napari-semigda does so for folders of masks.
 
 ## Limits

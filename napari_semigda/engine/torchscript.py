@@ -18,6 +18,7 @@ from monai.data.utils import compute_importance_map
 from torch import Tensor, nn
 
 from napari_semigda.engine.checkpoint import load_model
+from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.pose import averaging_pose
 from napari_semigda.engine.predict import OVERLAP, WHOLE, window_side
@@ -36,7 +37,8 @@ class _Network(nn.Module):
         self.model = model
 
     def forward(self, window: Tensor) -> Tensor:
-        return self.model(window).mean()
+        v, c = self.model(window)
+        return Belief(v.exp(), c.exp(), self.model.v_share).probability
 
 
 class PictureToProbabilities(nn.Module):
@@ -145,8 +147,8 @@ def to_torchscript(model: Path) -> tuple[torch.jit.ScriptModule, Mapping[str, An
     network, header = load_model(model, torch.device("cpu"))
     if header["backbone"] != "compact":
         raise EngineError(
-            f"{model.name} is built on the backbone {header['backbone']}, whose weights would have to be in the package "
-            "and have a licence of their own: train a model on the backbone compact to export it."
+            f"{model.name} is built on the backbone {header['backbone']}, whose weights would be in the package and "
+            "have a licence of their own: train a model on the backbone compact to export it."
         )
     with warnings.catch_warnings(), torch.no_grad():
         # PyTorch has announced the end of TorchScript for new work; what reads these packages wants it all the same.
