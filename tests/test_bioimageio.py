@@ -1,7 +1,6 @@
 """BioImage.IO packages: bioimageio's own test passes, and what it computes from the raw picture is our prediction."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -163,7 +162,7 @@ def test_a_package_that_fails_the_test_is_not_kept(strangers_model, tmp_path, mo
     with pytest.raises(EngineError, match="did not pass"):
         export(strangers_model, tmp_path / "m.zip", about=About("Discs of a test"))
     assert (tmp_path / "m.zip").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["m.zip"]
+    assert [path.name for path in tmp_path.iterdir()] == ["m.zip"]
 
 
 def test_without_bioimageio_the_way_to_it_is_told(strangers_model, tmp_path, monkeypatch):

@@ -60,9 +60,7 @@ class Exporter:
             tifffile.imwrite(example, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack")
             copy.write_bytes(model.read_bytes())
         except (OSError, ValueError) as error:
-            raise EngineError(
-                f"The model and its example could not be made ready ({error}): free some space."
-            ) from error
+            raise EngineError(f"The model could not be made ready for export ({error}): free some space.") from error
         program, *arguments = COMMAND
         self._process.start(program, [*arguments, str(copy), str(out.with_suffix(".zip")), "--image", str(example)])
 
