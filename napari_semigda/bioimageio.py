@@ -168,6 +168,7 @@ def _write_examples(folder: Path, picture: np.ndarray, prediction: Prediction) -
 
 def _pack(core: Any, folder: Path, part: Path, header: Mapping[str, Any], picture: np.ndarray, about: About) -> None:
     """Describe what is in `folder`, put it into one archive, and let bioimageio.core test that."""
+    import torch
     from bioimageio.spec import ValidationContext, save_bioimageio_package
 
     (folder / "README.md").write_text(model_card(header, picture), encoding="utf-8")
@@ -181,7 +182,8 @@ def _pack(core: Any, folder: Path, part: Path, header: Mapping[str, Any], pictur
                 f"bioimageio.spec does not take the description ({_first_complaint(error)}): if that says nothing to "
                 f'you, try versions that work together: pip install "{EXTRA}".'
             ) from error
-        summary = core.test_description(part, weight_format="torchscript", devices=["cpu"])
+        with torch.jit.optimized_execution(False):  # the test has a size for each try, and optimising takes seconds
+            summary = core.test_description(part, weight_format="torchscript", devices=["cpu"])
     if summary.status == "failed":
         complaint = "; ".join(e.msg.splitlines()[0] for e in summary.errors[:2])
         raise EngineError(f"The package did not pass the test of bioimageio.core, so it was not kept: {complaint}.")

@@ -42,7 +42,7 @@ from napari_semigda.widgets.words import RUNNING, State
 OUT = Path(__file__).parents[1] / "out" / "day"
 STUDY, NEW = 24, 6  # images of the project, and of the batch, which no round ever sees
 PAINTED, A_ROUND, ROUNDS = 4, 2, 2  # images painted first; corrected before each of these rounds
-FINEST = 5  # pixels in a row that must be wrong before a hand bothers
+HURRY = 5, 5  # the broad brush, and how many pixels in a row must be wrong before a hand bothers
 LEARNT = 0.5  # mean Dice below which nothing was learnt
 CONTROL = Qt.KeyboardModifier.ControlModifier
 
@@ -146,10 +146,10 @@ class Day(Session):
         self.viewer.layers.selection.active = self.masks
         self.masks.mode = "paint"
         wanted = self.truth(plane)
-        strokes = self.hand.trace(self.masks, wanted, finest=FINEST)
+        strokes = self.hand.trace(self.masks, wanted, *HURRY)
         alike = (self.masks.data[plane] == wanted)[: self.project.stack.size(plane)[0]].mean()
         name = self.project.stack.plane_name(plane)
-        if alike < 0.95:
+        if alike < 0.9:
             raise StepError(f"{strokes} strokes painted only {alike:.0%} of {name} right.")
         self.fact(f"    {name}: {strokes} strokes, {alike:.1%} of its pixels as in the truth")
 
@@ -207,6 +207,7 @@ class Day(Session):
         """Save the model, then use it on one image as somebody would who has nothing else."""
         model = self.out / "day.semigda"
         self.choose(model)
+        self.open_advanced()
         self.click(self.dock.save_button)
         self.wait("the model file", model.is_file, 10)
         dock = self.dock_of(PredictDock, "predict")
@@ -239,11 +240,18 @@ class Day(Session):
         self.dock.export_button.exporter.finished.connect(lambda *end: ends.append(end))
         package = self.out / "day.zip"
         self.choose(package)
+        self.open_advanced()
         self.click(self.dock.export_button)
         self.wait("the package", lambda: ends, 300)
         if not ends[0][0]:
             raise StepError(ends[0][1])
         self.fact(f"    {package.name}, {package.stat().st_size / 1e6:.0f} MB: {ends[0][1]}")
+
+    def open_advanced(self) -> None:
+        """Bring the Train dock to the front and unfold what is at its end."""
+        self.bring(self.dock)
+        self.dock.advanced.expand(animate=False)
+        self.rest(0.3)
 
     def choose(self, path: Path) -> None:
         """What the next file dialog will answer: it belongs to the system, and nobody is there to click in it."""

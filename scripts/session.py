@@ -9,6 +9,7 @@ import psutil
 from napari._qt.dialogs.qt_notification import NapariQtNotification
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QDockWidget
 from strokes import Hand
 
 from napari_semigda import launch
@@ -44,6 +45,13 @@ class Session:
         """The dock of a kind that is open."""
         return next(x for x in map(_inside, self.viewer.window.dock_widgets.values()) if isinstance(x, kind))
 
+    def bring(self, dock) -> None:
+        """Bring a dock to the front of those that share its place."""
+        while not isinstance(dock, QDockWidget):
+            dock = dock.parentWidget()
+        dock.raise_()
+        self.rest(0.5)
+
     @property
     def masks(self):
         """The user's layer."""
@@ -58,6 +66,8 @@ class Session:
         """Press a button with the mouse."""
         if not button.isEnabled():
             raise StepError(f'The button "{button.text()}" cannot be pressed: {self.dock.run.sentence.text()}')
+        if not button.isVisible():
+            raise StepError(f'The button "{button.text()}" cannot be seen, so nobody could press it.')
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
     def press(self, letter: str, modifier=Qt.KeyboardModifier.NoModifier) -> None:
