@@ -36,7 +36,7 @@ from napari_semigda.images import by_stem, images_in, read_mask
 from napari_semigda.review import ImageState
 from napari_semigda.widgets.batch import BatchDock
 from napari_semigda.widgets.predict import PredictDock
-from napari_semigda.widgets.review import ReviewDock
+from napari_semigda.widgets.review import ReviewDock, share_place
 from napari_semigda.widgets.words import RUNNING, State
 
 OUT = Path(__file__).parents[1] / "out" / "day"
@@ -98,10 +98,12 @@ class Day(Session):
         self.fact(f"    {title}: {time.monotonic() - began:.0f} s")
 
     def dock_of(self, kind: type, command: str):
-        """Open another dock as its menu entry does."""
+        """Open another dock as its menu entry does, and lay it over the others: below each other they are too low."""
         Application.get_app("napari").commands.execute_command(f"napari-semigda.{command}").result()
+        dock = self.find_dock(kind)
+        share_place(dock, self.dock)
         self.rest(1)
-        return self.find_dock(kind)
+        return dock
 
     def picture(self, name: str) -> None:
         """A screenshot of the day, and for the documentation where that is wanted."""

@@ -44,7 +44,7 @@ class Exporter:
         image : array-like
             (H, W) or (H, W, C).
         out : Path
-            The package; the suffix becomes ``.zip``.
+            The package; ``.zip`` is added where it is missing.
 
         Raises
         ------
@@ -61,8 +61,9 @@ class Exporter:
             copy.write_bytes(model.read_bytes())
         except (OSError, ValueError) as error:
             raise EngineError(f"The model could not be made ready for export ({error}): free some space.") from error
+        package = out if out.suffix.lower() == ".zip" else out.with_name(f"{out.name}.zip")
         program, *arguments = COMMAND
-        self._process.start(program, [*arguments, str(copy), str(out.with_suffix(".zip")), "--image", str(example)])
+        self._process.start(program, [*arguments, str(copy), str(package), "--image", str(example)])
 
     def close(self) -> None:
         """End an export that is running."""
