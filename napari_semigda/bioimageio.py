@@ -70,14 +70,14 @@ def export(model: Path, out: Path, image: np.ndarray | None = None, about: About
     core, about = _core(), about or About()
     _check(out, about)
     from napari_semigda.engine.predict import Predictor
-    from napari_semigda.engine.torchscript import to_torchscript
+    from napari_semigda.engine.torchscript import save_torchscript, to_torchscript
 
     graph, header = to_torchscript(model)
     picture = _middle(_sample() if image is None else np.asarray(image))
     prediction = Predictor(model, "cpu").predict(Plane("the example picture", picture), probabilities=True)
     # A folder that bioimageio.core may read until this process ends: it keeps archives open.
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, replacing(out) as part:
-        graph.save(str(Path(folder) / "weights.pt"))
+        save_torchscript(graph, Path(folder) / "weights.pt")
         _write_examples(Path(folder), picture, prediction)
         _pack(core, Path(folder), part, header, picture, about)
 

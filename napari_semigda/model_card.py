@@ -43,9 +43,9 @@ Made with napari-semigda {version}: somebody painted {labelled}, {unlabelled} wi
 - Out: the probability of every class at the size of the picture, between 0 and 1; nothing is left to do. The likeliest
   class of a pixel is its class in the mask.
 
-Probabilities are those of napari-semigda to within {tolerance:g}; `test_output.npy` is its own prediction. There is one
-exception: of pictures of 1024 pixels a side and more, napari-semigda reads the contrast from every second (third, ...)
-pixel, so what lies between the 0.5th and 99.5th percentile may differ a little.
+Probabilities are those of napari-semigda on a CPU to within {tolerance:g}; `test_output.npy` is its own prediction. On
+graphics cards it computes in half precision and differs a little more. Of pictures of 1024 pixels a side and more it
+reads the contrast from every second (third, ...) pixel, so the two percentiles may differ a little.
 
 ## Training
 

@@ -9,8 +9,10 @@ window cannot be used. `tests/engine/test_torchscript.py` holds it against `pred
 import math
 import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import torch
 import torch.nn.functional as F
@@ -126,6 +128,18 @@ class PictureToProbabilities(nn.Module):
             at += self.interval
         starts.append(last)
         return starts
+
+
+def save_torchscript(module: torch.jit.ScriptModule, path: Path) -> None:
+    """Write a module without what PyTorch notes for debugging: paths on this computer, which may name its user."""
+    file = BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # as below
+        torch.jit.save(module, file)
+    with ZipFile(file) as whole, ZipFile(path, "w", ZIP_STORED) as part:  # PyTorch reads stored entries only
+        for entry in whole.namelist():
+            if not entry.endswith(".debug_pkl"):
+                part.writestr(entry, whole.read(entry))
 
 
 def to_torchscript(model: Path) -> tuple[torch.jit.ScriptModule, Mapping[str, Any]]:
