@@ -192,7 +192,7 @@ def _pack(core: Any, folder: Path, part: Path, header: Mapping[str, Any], pictur
 def _first_complaint(error: ValueError) -> str:
     """What pydantic finds wrong, in one line."""
     details = error.errors() if hasattr(error, "errors") else []
-    said = f"{details[0]['loc'][:1]}: {details[0]['msg']}" if details else str(error)
+    said = f"{'.'.join(map(str, details[0]['loc']))} {details[0]['msg']}" if details else str(error)
     return " ".join(said.split())[:200]
 
 
