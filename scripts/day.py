@@ -140,7 +140,7 @@ class Day(Session):
             self.look_at(int(plane))
             self.trace(int(plane))
         self.wait("the dock to count", lambda: f"{PAINTED} of" in self.dock.counts.text(), 10)
-        self.picture("day-1-painted")
+        self.shoot("painted")
 
     def trace(self, plane: int) -> None:
         """Paint until the masks of the image in view are as they should be."""
