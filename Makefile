@@ -1,12 +1,13 @@
 # make run    install what is missing, then open napari with SemiGDA and the sample (without a display: scripts/demo.py)
+# make day    a working day by itself, with a project, corrections, a batch and an export; DATA=folder for other images
 # make test   install what is missing, then every check and test
-# make install / lint / demo / sample / clean
+# make install / lint / demo / screenshots / sample / clean
 #
 # PYTHON=python3.12  another interpreter        SYSTEM=no  leave the system's packages alone
 # ARGS="-k worker"   more for pytest            PIP="..."  more for pip
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint install sample system-qt system-xvfb clean
+.PHONY: help run demo day screenshots test lint install sample system-qt system-xvfb clean
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
@@ -28,6 +29,14 @@ run: $(if $(DISPLAY)$(WAYLAND_DISPLAY),,system-xvfb) install
 # The whole loop by itself; screenshots, masks and a table of Dice go to out/run/.
 demo: system-xvfb install
 	$(THREADS) $(XVFB) $(BIN)/python scripts/demo.py
+
+# DATA has images/ and masks/, files of the same names in both; left out, a copy of the sample. Results: out/day/.
+day: system-xvfb install
+	$(THREADS) $(XVFB) $(BIN)/python scripts/day.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+# The pictures of docs/images anew.
+screenshots:
+	$(MAKE) --no-print-directory day ARGS="--screenshots docs/images"
 
 test: system-xvfb install lint
 	$(THREADS) $(XVFB) $(BIN)/python -m pytest $(ARGS)

@@ -1,4 +1,4 @@
-"""The engine without a screen: ``semigda train``, ``semigda predict``, ``semigda evaluate``.
+"""The engine without a screen: ``semigda train``, ``predict``, ``evaluate`` and ``export``.
 
 Progress goes to stderr, results to stdout. Whatever the user can put right ends with status 2 and one sentence on
 stderr. Torch is imported by the commands that need it, so that help and refusals come at once.
@@ -212,6 +212,30 @@ def evaluate(
         print_table(result)
 
 
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="The model file.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="The package to write, FILE.zip.", show_default=False)],
+    image: Annotated[
+        Path | None,
+        typer.Option(help="An image of the kind the model is for; it becomes public with the package."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the package; left out, it is made of the classes.")] = "",
+    author: Annotated[list[str] | None, typer.Option(help="Your name; again for each author.")] = None,
+    licence: Annotated[str, typer.Option(help="SPDX identifier of the licence of the package.")] = "CC-BY-4.0",
+) -> None:
+    """Write a BioImage.IO package, for Fiji, ilastik and others; needs the extra "bioimageio".
+
+    The package is tested with bioimageio.core before it is kept.
+    """
+    from napari_semigda.bioimageio import About, example_of, export
+
+    if image is None:
+        warn("No --image: the package will show a brain slice of the bundled sample and take grey images.")
+    export(model, out, image and example_of(image), About(name, tuple(author or ()), licence))
+    warn(f"Wrote {out}, which passed the test of bioimageio.core. Its licence is {licence}.")
+
+
 def main() -> None:
     """Run the command line and leave with its status."""
     sys.exit(run(sys.argv[1:]))
@@ -256,7 +280,7 @@ def _usage(error) -> str:
     message = error.format_message().removesuffix(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "semigda"
-    return f"{message or 'Say what to do: train, predict or evaluate'}; {command} --help tells more."
+    return f"{message or 'Say what to do: train, predict, evaluate or export'}; {command} --help tells more."
 
 
 @contextmanager

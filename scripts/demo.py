@@ -12,50 +12,33 @@ import csv
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import napari
 import numpy as np
-import psutil
 import tifffile
-from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from strokes import Hand
+from session import Session, StepError
 
-from napari_semigda import launch, sample_data
+from napari_semigda import sample_data
 from napari_semigda.engine.types import Prediction
-from napari_semigda.widgets.train import TrainDock
 from napari_semigda.widgets.words import State
 
 OUT = Path(__file__).parents[1] / "out" / "run"
-SIZE = 1280, 800
 PAINT = 5  # the slice that the demo paints, beside the four that the sample brings
 ENOUGH = 0.7  # of the first round, then Stop
 SHOW = 12  # a slice nobody paints, for the screenshots
 
 
-class DemoError(Exception):
-    """A step that did not work, in a sentence."""
-
-
-class Demo:
+class Demo(Session):
     """One session: a viewer, the dock, a hand, and the truth to paint from."""
 
     def __init__(self, out: Path) -> None:
-        self.out = out
+        super().__init__(out)
         self.truth = tifffile.imread(sample_data.SAMPLE / "truth" / "brain.tif")
-        self.viewer = napari.Viewer(title="SemiGDA")
-        self.viewer.window._qt_window.resize(*SIZE)
         self.viewer.open_sample("napari-semigda", "brain")
-        launch.dock_train()
-        self.dock = next(x for x in map(_inside, self.viewer.window.dock_widgets.values()) if isinstance(x, TrainDock))
-        self.hand = Hand(self.viewer)
-        self.facts: list[str] = []
         self.previews: list[Prediction] = []
         self.dock.runner.predicted.connect(self.previews.append)
 
@@ -70,7 +53,7 @@ class Demo:
         strokes = self.hand.trace(self.masks, self.truth[PAINT])
         alike = (self.masks.data[PAINT] == self.truth[PAINT]).mean()
         if alike < 0.95:
-            raise DemoError(f"{strokes} strokes painted only {alike:.0%} of the slice right.")
+            raise StepError(f"{strokes} strokes painted only {alike:.0%} of the slice right.")
         self.wait("the dock to count the slice", lambda: "5 of 24" in self.dock.counts.text(), 10)
         self.fact(f"Painted slice {PAINT} with {strokes} strokes, {alike:.1%} of its pixels as in the truth.")
         self.shoot("01-painted")
@@ -83,7 +66,7 @@ class Demo:
         self.fact(f"First preview {time.monotonic() - pressed:.0f} s after Train was pressed.")
         self.wait("training to get somewhere", lambda: self.dock.run.bar.value() >= 1000 * ENOUGH, 300)
         if self.dock.state is not State.TRAINING:
-            raise DemoError(f"Training is {self.dock.state.value} when it should be going on.")
+            raise StepError(f"Training is {self.dock.state.value} when it should be going on.")
         self.shoot("02-training")
         self.click(self.dock.stop_button)
         stopped = time.monotonic()
@@ -102,7 +85,7 @@ class Demo:
         before = self.masks.data[at].copy()
         self.click(self.dock.accept_button)
         self.check_accepted(at)
-        QTest.keyClick(self.hand.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        self.press("Z", Qt.KeyboardModifier.ControlModifier)
         self.wait("Ctrl+Z to take Accept back", lambda: np.array_equal(self.masks.data[at], before), 5)
         self.click(self.dock.accept_button)
         self.check_accepted(at)
@@ -134,63 +117,9 @@ class Demo:
         self.rest(1)
         self.fact(f"The dock says: {self.dock.run.sentence.text()}")
 
-    # -- hands and eyes ---------------------------------------------------------------------------------------------
-
-    @property
-    def masks(self):
-        """The user's layer."""
-        return self.dock.bridge.masks
-
-    def look_at(self, plane: int) -> None:
-        self.viewer.dims.set_current_step(0, plane)
-        self.rest(0.3)
-
-    def click(self, button) -> None:
-        if not button.isEnabled():
-            raise DemoError(f'The button "{button.text()}" cannot be pressed: {self.dock.run.sentence.text()}')
-        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-
-    def rest(self, seconds: float) -> None:
-        QTest.qWait(round(1000 * seconds))
-
-    def wait(self, what: str, condition: Callable[[], object], seconds: float) -> None:
-        """Let the viewer live until `condition` holds."""
-        end = time.monotonic() + seconds
-        while not condition():
-            if self.dock.state is State.ERROR:
-                raise DemoError(f"Waiting for {what}: {self.dock.run.sentence.text()}")
-            if time.monotonic() > end:
-                raise DemoError(f"Waited {seconds:.0f} s for {what}; the dock is {self.dock.state.value}.")
-            QTest.qWait(50)
-
-    def shoot(self, name: str) -> None:
-        for toast in self.viewer.window._qt_window.findChildren(NapariQtNotification):
-            toast.close()  # what napari has to say of its own would hide the picture
-        self.rest(0.3)
-        self.viewer.screenshot(self.out / f"{name}.png", canvas_only=False, flash=False)
-
-    def fact(self, sentence: str) -> None:
-        print(sentence, flush=True)
-        self.facts.append(sentence)
-
     def predicted(self) -> np.ndarray:
         """A copy of the predicted masks, (24, 200, 160) uint8."""
         return self.dock.bridge.ours("predicted").data.copy()
-
-    def close(self) -> None:
-        """Close the viewer and see that its training process is gone."""
-        pid = self.dock.runner.pid
-        self.viewer.close()
-        end = time.monotonic() + 10
-        while pid is not None and psutil.pid_exists(pid):
-            if time.monotonic() > end:
-                raise DemoError(f"The training process {pid} outlived the viewer.")
-            QTest.qWait(100)
-
-
-def _inside(dock):
-    """The widget in a dock, without what napari wraps around it."""
-    return dock.inner_widget() if hasattr(dock, "inner_widget") else dock
 
 
 def report(demo: Demo, rounds: dict[str, np.ndarray], left: list[int]) -> None:
@@ -214,11 +143,11 @@ def report(demo: Demo, rounds: dict[str, np.ndarray], left: list[int]) -> None:
     (demo.out / "dice.md").write_text("\n".join([note + "easy images.", "", *lines, "", *facts, ""]))
     print("\n".join(lines))
     if float(rows[-1][-2]) < 0.5:
-        raise DemoError(f"A mean Dice of {rows[-1][-2]} means that nothing was learnt.")
+        raise StepError(f"A mean Dice of {rows[-1][-2]} means that nothing was learnt.")
 
 
 def play(out: Path) -> None:
-    """All steps in order; a DemoError or any other exception when one fails."""
+    """All steps in order; a StepError or any other exception when one fails."""
     demo = Demo(out)
     try:
         demo.paint()
@@ -230,7 +159,7 @@ def play(out: Path) -> None:
         painted = demo.masks.data.any(axis=(1, 2))
         left = [int(i) for i in np.flatnonzero(~painted)]
         if corrected in left or len(left) != 24 - 6:
-            raise DemoError(f"{24 - len(left)} slices are painted instead of 6.")
+            raise StepError(f"{24 - len(left)} slices are painted instead of 6.")
     except BaseException:
         demo.shoot("failed")
         raise
@@ -250,7 +179,7 @@ def main() -> int:
     with notification_manager:
         try:
             play(out)
-        except DemoError as error:
+        except StepError as error:
             print(f"The demo failed: {error}", file=sys.stderr)
             return 1
         errors = [n.message for n in notification_manager.records if n.severity >= NotificationSeverity.ERROR]

@@ -27,11 +27,11 @@ class Hand:
         self.canvas = self._scene.native
         """The widget that is painted on."""
 
-    def trace(self, layer, wanted: np.ndarray, finest: int = 3) -> int:
+    def trace(self, layer, wanted: np.ndarray, broad: int = 3, finest: int = 3) -> int:
         """Make the slice in view look like `wanted`, (H, W) class ids, roughly as a careful person would.
 
-        First with a brush of 3 pixels along every third row, then with one of 1 pixel wherever `finest` or more pixels
-        in a row are still wrong. Class 0 rubs out.
+        First with a brush of `broad` pixels along rows that far apart, then with one of 1 pixel wherever `finest` or
+        more pixels in a row are still wrong. Class 0 rubs out.
 
         Returns
         -------
@@ -39,7 +39,7 @@ class Hand:
             How many strokes that took.
         """
         place, strokes = self.viewer.dims.current_step[:-2], 0
-        for brush, rows in ((3, slice(1, None, 3)), (1, slice(None))):
+        for brush, rows in ((broad, slice(broad // 2, None, broad)), (1, slice(None))):
             layer.brush_size = brush
             for number in np.unique(wanted):
                 layer.selected_label = int(number)

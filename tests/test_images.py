@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+import tifffile._imagecodecs
 from PIL import Image
 
 from napari_semigda.engine.types import EngineError
@@ -124,7 +125,8 @@ def test_planar_rgb_tiff(tmp_path):
     np.testing.assert_array_equal(np.asarray(plane.image), pixels.transpose(1, 2, 0))
 
 
-def test_lzw_compressed_tiff(tmp_path):
+def test_lzw_compressed_tiff(tmp_path, monkeypatch):
+    monkeypatch.setattr(tifffile.tifffile, "imagecodecs", tifffile._imagecodecs)  # as where the package is not there
     pages = [Image.fromarray(noise((20, 30)) + i) for i in range(3)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression="tiff_lzw")
     planes = planes_of(open_source(tmp_path / "a.tif"))

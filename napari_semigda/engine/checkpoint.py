@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,8 @@ from napari_semigda.engine.header import KEY, SCHEMA, read_header
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.types import EngineError
 
+_LIBRARIES = ("torch", "monai", "kornia", "numpy", "scipy", "scikit-image")
+
 
 def save_model(path: Path, model: SemiGDA, header: Mapping[str, Any], clean: Mapping[str, Tensor] | None) -> None:
     """Write a model file, whole or not at all.
@@ -36,7 +39,7 @@ def save_model(path: Path, model: SemiGDA, header: Mapping[str, Any], clean: Map
     model
         With the weights that shall predict.
     header
-        JSON-able: classes, view, training record (see `Trainer`); schema and version are added here.
+        JSON-able: classes, view, training record (see `Trainer`); schema and versions are added here.
     clean
         Weights by name that never saw the held-out images, None when nothing was held out.
 
@@ -49,7 +52,7 @@ def save_model(path: Path, model: SemiGDA, header: Mapping[str, Any], clean: Map
     tensors |= {f"clean.{name}": _plain(weight) for name, weight in (clean or {}).items()}
     tensors |= {f"backbone.{name}": _plain(weight) for name, weight in model.backbone.portable_state().items()}
     head = {"schema": SCHEMA, "version": version("napari-semigda"), "class_count": model.class_count, **header}
-    head |= model.backbone.provenance()
+    head |= model.backbone.provenance() | {"libraries": _libraries()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +120,11 @@ def _backbone_of(header: Mapping[str, Any], path: Path, source: str | None) -> B
             f"{source or header.get('backbone_source')}: name the right ones as the source, or train the model again."
         )
     return backbone
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of what the weights were computed with."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
 def _plain(weight: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def scores(decoded: Tensor, count: int) -> Tensor:
         # Rounded as the published form rounds it, so that the two agree on every pixel.
         foreground = 12 * tau * (2 * ((decoded.mean(1) + 1) / 2) - 1)
         return torch.stack((F.logsigmoid(-foreground), F.logsigmoid(foreground)), 1)  # (B, 2, H, W)
-    colours = palette(count).to(decoded)
+    colours = palette(count).type_as(decoded)  # and not `to`: a traced graph would remember this computer's device
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is common to all classes: a softmax does not see it.
     with torch.autocast(decoded.device.type, enabled=False):
         logits = 2 * tau * colours @ decoded.flatten(2) - tau * colours.square().sum(1)[:, None]  # (B, K, H W)

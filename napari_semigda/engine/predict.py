@@ -20,9 +20,14 @@ from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import DeviceName, EngineError, Plane, Prediction
 from napari_semigda.engine.view import STRIDE, PlaneReader, View
 
-_WHOLE = 1.75  # pictures up to this many crops a side are seen at once, larger ones through windows
+WHOLE = 1.75  # pictures up to this many crops a side are seen at once, larger ones through windows
+OVERLAP = 0.25  # of neighbouring windows
 _WINDOW = 5 / 3  # crops a side
-_OVERLAP = 0.25
+
+
+def window_side(crop: int) -> int:
+    """Side of a window in working pixels, a multiple of the stride."""
+    return STRIDE * round(crop * _WINDOW / STRIDE)
 
 
 class Predictor:
@@ -129,13 +134,13 @@ def _windows(model: SemiGDA, image: Tensor, view: View) -> Tensor:
         return torch.cat(branches, 1).float().exp()
 
     height, width = image.shape[-2:]
-    if max(height, width) <= _WHOLE * view.crop:
+    if max(height, width) <= WHOLE * view.crop:
         bottom, right = -height % STRIDE, -width % STRIDE
         padded = F.pad(image, (0, right, 0, bottom), mode="replicate")
         return look(padded)[..., :height, :width]
-    roi = STRIDE * round(view.crop * _WINDOW / STRIDE)
+    roi = window_side(view.crop)
     return sliding_window_inference(
-        image, (roi, roi), 1, look, overlap=_OVERLAP, mode="gaussian", padding_mode="replicate"
+        image, (roi, roi), 1, look, overlap=OVERLAP, mode="gaussian", padding_mode="replicate"
     )
 
 

@@ -62,7 +62,11 @@ class TrainDock(TrainView):
             keys.ACCEPT: self.accept,
             keys.TOGGLE: self.bridge.toggle_prediction,
         }
-        self.at_the_end(keys.Keys(napari_viewer, actions).release, self.runner.close, self.bridge.close)
+        self.export_button.chosen = self._to_export
+        exporting = self.export_button.exporter
+        self.at_the_end(
+            keys.Keys(napari_viewer, actions).release, self.runner.close, exporting.close, self.bridge.close
+        )
         self._connect()
         self._on_layers()
 
@@ -191,6 +195,10 @@ class TrainDock(TrainView):
         path, _ = QFileDialog.getSaveFileName(self, "Save the model", "model.semigda", "SemiGDA models (*.semigda)")
         if path:
             self.save_model(Path(path))
+
+    def _to_export(self) -> tuple[Path, Any]:
+        project = self.bridge.project
+        return project.in_use.model, project.stack.plane(self.bridge.plane_in_view()).image
 
     def _attempt(self, action: Callable[..., Any], *arguments: Any) -> Any | None:
         """Do something of the user's wish; what is wrong with it is said in the dock and as a notification."""

@@ -8,6 +8,7 @@ from napari_semigda.widgets import keys, words
 from napari_semigda.widgets.choices import Advanced, LayerChoice, TimeChoice
 from napari_semigda.widgets.classes import ClassPicker
 from napari_semigda.widgets.dock import Dock, button, line, row
+from napari_semigda.widgets.export import ExportButton
 from napari_semigda.widgets.progress import RunView
 from napari_semigda.widgets.project_row import ProjectRow
 from napari_semigda.widgets.words import State
@@ -83,6 +84,8 @@ class TrainView(Dock):
             "Save model…", "Save what was learnt as one .semigda file, to predict other images with."
         )
         self.advanced.add_row(self.save_button)
+        self.export_button = ExportButton()
+        self.advanced.add_row(self.export_button)
 
     def _layers_form(self) -> QFormLayout:
         form = QFormLayout()
@@ -141,4 +144,5 @@ class TrainView(Dock):
         for widget in (self.accept_button, self.toggle_button, self.doubt_box):
             widget.setEnabled(predicted)
         self.anyway_button.setVisible(state is State.WORSE)
-        self.save_button.setEnabled(saved)
+        for widget in (self.save_button, self.export_button):
+            widget.setEnabled(saved)

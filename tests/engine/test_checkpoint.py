@@ -1,6 +1,7 @@
 """Model files: whole or not there, data and never code, foreign ones refused in a sentence."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ def test_header_holds_what_a_stranger_needs(tiny_run):
     assert header["training"]["labelled"] == 3
     assert header["training"]["unlabelled"] == 5
     assert header["view"]["crop"] == 64
+    assert header["libraries"]["torch"] == version("torch")
+    assert {"python", "monai", "kornia", "numpy"} <= set(header["libraries"])
 
 
 def test_saving_again_gives_the_same_weights(tiny_run, tmp_path):

@@ -1,0 +1,119 @@
+"""A model to a BioImage.IO package, in a process of its own: torch stays out of the viewer."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import tifffile
+from napari.utils.notifications import show_info, show_warning
+from psygnal import Signal
+from qtpy.QtCore import QProcess
+from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
+
+from napari_semigda.engine.types import EngineError
+
+COMMAND = (sys.executable, "-P", "-m", "napari_semigda.cli", "export")  # -P: as for the training process
+
+
+class Exporter:
+    """Runs ``semigda export``, one at a time."""
+
+    finished = Signal(bool, str)
+    """Whether there is a package now, and a sentence."""
+
+    def __init__(self) -> None:
+        self._folder: TemporaryDirectory | None = None  # holds copies of what the export reads
+        self._process = QProcess()
+        self._process.finished.connect(self._on_finished)
+
+    @property
+    def running(self) -> bool:
+        """Whether an export is going on."""
+        return self._process.state() != QProcess.ProcessState.NotRunning
+
+    def start(self, model: Path, image: Any, out: Path) -> None:
+        """Export a model with an example picture.
+
+        Parameters
+        ----------
+        model : Path
+            The model file; copied, so that it may go away meanwhile.
+        image : array-like
+            (H, W) or (H, W, C).
+        out : Path
+            The package; ``.zip`` is added where it is missing.
+
+        Raises
+        ------
+        EngineError
+            When an export is running, or the picture cannot be written down.
+        """
+        if self.running:
+            raise EngineError("A model is being exported just now: wait for it to end.")
+        self._folder = TemporaryDirectory(prefix="napari-semigda-", ignore_cleanup_errors=True)
+        example, copy = (Path(self._folder.name) / name for name in ("example.tif", model.name))
+        try:
+            pixels = np.asarray(image)
+            tifffile.imwrite(example, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack")
+            copy.write_bytes(model.read_bytes())
+        except (OSError, ValueError) as error:
+            raise EngineError(f"The model could not be made ready for export ({error}): free some space.") from error
+        package = out if out.suffix.lower() == ".zip" else out.with_name(f"{out.name}.zip")
+        program, *arguments = COMMAND
+        self._process.start(program, [*arguments, str(copy), str(package), "--image", str(example)])
+
+    def close(self) -> None:
+        """End an export that is running."""
+        self._process.finished.disconnect(self._on_finished)
+        self._process.kill()
+        self._process.waitForFinished(3000)
+
+    def _on_finished(self, status: int, _: Any = None) -> None:
+        said = bytes(self._process.readAllStandardError()).decode(errors="replace").split("\n")
+        sentence = next((line for line in reversed(said) if line.strip()), "The export was ended.")
+        self.finished.emit(status == 0, sentence)
+
+
+class ExportButton(QPushButton):
+    """Asks where to, exports, and says how that went.
+
+    Attributes
+    ----------
+    chosen : callable
+        Gives the model file and the example picture when the button is pressed.
+    exporter : Exporter
+        To be closed by whoever made the button.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Export model…", parent)
+        self.setToolTip(
+            "Make a BioImage.IO package, which Fiji, ilastik and others can run. The middle of the slice in view goes "
+            "into it as an example: go to one that others may see first."
+        )
+        self.chosen: Callable[[], tuple[Path, Any]] | None = None
+        self.exporter = Exporter()
+        self.exporter.finished.connect(_tell)
+        self.clicked.connect(self._ask)
+
+    def export(self, out: Path) -> bool:
+        """Export to a file; returns whether that was started."""
+        try:
+            self.exporter.start(*self.chosen(), out)
+        except EngineError as error:
+            _tell(False, str(error))
+            return False
+        show_info("Exporting the model and trying the package out: that takes about half a minute.")
+        return True
+
+    def _ask(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Export the model", "model.zip", "BioImage.IO packages (*.zip)")
+        if path:
+            self.export(Path(path))
+
+
+def _tell(well: bool, sentence: str) -> None:
+    (show_info if well else show_warning)(sentence)
