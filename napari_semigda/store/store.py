@@ -236,7 +236,7 @@ class ProjectStore:
             set_aside(path, "damaged")
             self._damaged.discard(path)
         fitting = [_fitted(mask, shape[:2]) for mask, shape in zip(masks, entry.planes, strict=True)]
-        if not any(mask.any() for mask in fitting):
+        if not any(mask.any() for mask in fitting) and not self._holds_nothing(entry):
             retire(path)
             return
         image = self.folder / entry.file
@@ -248,6 +248,27 @@ class ProjectStore:
             planes = tuple(plane.image for plane in scan.planes_of(self.folder, entry))
             source, path = Source(image.with_suffix(".tif"), planes), self._mask_paths(entry)[-1]
         replace_file(path, lambda part: write_masks_to(part, source, fitting, tiff=True))
+
+    def _write_emptiness(self, number: int) -> None:
+        """Make a mask without paint for an image that holds nothing, or take it away, and never one with paint."""
+        entry = self._entries[number]
+        path = self._mask_path(entry)
+        usable = path is not None and path not in self._damaged
+        if self._holds_nothing(entry) and not usable:
+            self._write_masks(number, (None,))
+        elif not entry.empty and usable and not any(mask.any() for mask in read_mask(path)):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise EngineError(refusal(path, error)) from error
+
+    @staticmethod
+    def _holds_nothing(entry: Entry) -> bool:
+        """Whether a mask without paint says so: of a stack it would say nothing, for nobody paints all of its slices.
+
+        The command line takes masks of single images at their word, and so learns what the dock does.
+        """
+        return bool(entry.empty) and len(entry.planes) == 1
 
     def _mask_paths(self, entry: Entry) -> tuple[Path, Path]:
         """Where the masks of an image are; in the second place when the image could not be read any more."""
@@ -271,16 +292,18 @@ class ProjectStore:
             self._save_index()
 
     def marked(self, kind: str) -> frozenset[int]:
-        """Numbers of the planes that are "verified" or "skipped"."""
+        """Numbers of the planes that are "verified", "skipped" or "empty"."""
         pairs = zip(self._first, self._entries, strict=True)
         return frozenset(first + at for first, entry in pairs for at in getattr(entry, kind) if at < len(entry.planes))
 
     def mark(self, kind: str, plane: int, on: bool = True) -> None:
-        """Note that a plane is "verified" or "skipped", or is not."""
+        """Note that a plane is "verified", "skipped" or "empty", or is not."""
         number = int(self._entry_of[plane])
         marks: set[int] = getattr(self._entries[number], kind)
         (marks.add if on else marks.discard)(plane - self._first[number])
         self._save_index()
+        if kind == "empty" and not self.read_only:
+            self._writer.put(("empty", number), lambda: self._write_emptiness(number))
 
     def new_model(self) -> Path:
         """Where the model of the next round goes: a name that no round has had."""

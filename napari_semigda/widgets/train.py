@@ -224,10 +224,12 @@ class TrainDock(TrainView):
         """Another image layer: listen to its project, forget the figures of the old one."""
         if self._listening is not None:
             self._listening.masks_changed.disconnect(self._on_next_round)
+            self._listening.review.marks_changed.disconnect(self._settle)
             self._listening.classes_changed.disconnect(self._on_classes)
         self._listening = project = self.bridge.project
         if project is not None:
             project.masks_changed.connect(self._on_next_round)
+            project.review.marks_changed.connect(self._settle)
             project.classes_changed.connect(self._on_classes)
             self._on_classes()
         if self._running is not None:  # the images of the run are gone, and nobody wants its masks
@@ -324,7 +326,8 @@ class TrainDock(TrainView):
         """When nothing runs: find out what the user can do next, and say it."""
         bridge, project = self.bridge, self.bridge.project
         painted, total = (len(project.painted), len(project.stack)) if project is not None else (0, 0)
-        self.counts.setText(words.painted(painted, total) if project is not None else "")
+        empty = len(project.review.empty()) if project is not None else 0
+        self.counts.setText(words.painted(painted, total, empty) if project is not None else "")
         if self._state in words.RUNNING or (self._state in (State.DONE, State.WORSE, State.ERROR) and painted):
             self._enable()
         elif project is None:
@@ -336,7 +339,8 @@ class TrainDock(TrainView):
         else:
             how_long = words.how_long(self._settings(), self._tail, self._device)
             before = self._to_correct()
-            self._enter(State.READY, words.ready(painted, total, how_long, before and before.number))
+            empty = 0 if self._settings().sparse else empty
+            self._enter(State.READY, words.ready(painted, total, how_long, before and before.number, empty))
 
     def _enter(self, state: State, sentence: str, details: str = "") -> None:
         self.run.say(sentence, details)

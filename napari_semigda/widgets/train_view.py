@@ -51,7 +51,10 @@ class TrainView(Dock):
             "New masks", "Make an empty masks layer for these images, with the brush and class 1 ready."
         )
         self.counts = QLabel()
-        self.counts.setToolTip("How many images hold any paint. The others are learnt from without masks.")
+        self.counts.setToolTip(
+            "How many images hold any paint, and how many you verified to hold none of your classes. "
+            "The others are learnt from without masks."
+        )
         self.classes = ClassPicker()
         self.style_label = QLabel()
         self.show_style(sparse=False)

@@ -225,6 +225,53 @@ def test_strokes_accept_and_verify_are_taken_back_in_the_order_they_were_made(vi
     assert "is not verified any more" in review.sentence.text()
 
 
+def test_an_image_without_any_of_the_classes_is_verified_as_empty_and_that_is_undone(viewer, both, notifications):
+    train, review = both
+    marks = train.bridge.project.review
+    train.bridge.masks.brush_size = 10
+    stroke(viewer, (30, 20), (30, 40))
+    viewer.dims.set_current_step(0, 3)
+    press(viewer, Qt.Key.Key_D)
+    let_run(0.2)
+    assert states(review)[3] == "✓ verified"
+    assert "ax3.png is verified: none of your classes is on it" in review.sentence.text()
+    assert train.counts.text() == "1 of 4 painted, 1 empty"
+    assert "1 painted, 1 verified as empty, 2 unlabelled images" in train.run.sentence.text()
+    press(viewer, Qt.Key.Key_Z, CONTROL)
+    assert not marks.is_verified(3) and train.counts.text() == "1 of 4 painted"
+    press(viewer, Qt.Key.Key_Z, CONTROL | SHIFT)
+    assert marks.is_verified(3)
+    stroke(viewer, (30, 20), (30, 40))  # something is on it after all
+    let_run(0.2)
+    assert states(review)[3] == "in progress"
+    press(viewer, Qt.Key.Key_Z, CONTROL)
+    let_run(0.2)
+    assert states(review)[3] == "✓ verified"
+    assert notifications == []
+
+    predict(train, [], [], [], [])
+    viewer.dims.set_current_step(0, 2)
+    press(viewer, Qt.Key.Key_D)  # perhaps Accept was forgotten
+    assert "press Accept to take the predicted ones" in notifications[-1] and not marks.is_verified(2)
+    press(viewer, Qt.Key.Key_D)
+    assert marks.is_verified(2)
+    press(viewer, Qt.Key.Key_A)
+    assert "is verified, so its masks stay as they are" in notifications[-1]
+    press(viewer, Qt.Key.Key_D)
+    assert not marks.is_verified(2)
+    train.advanced.sparse.value = True
+    press(viewer, Qt.Key.Key_D)
+    assert "With scribbles, what is not painted is unknown" in notifications[-1] and not marks.is_verified(2)
+    assert train.bridge.project.keeper.flush()
+    assert (mask_file(train, 3), mask_file(train, 2)) == ((True, False), (False, False))
+
+
+def mask_file(train, number):
+    """Whether there is a mask on disk, and whether it holds any paint."""
+    path = train.bridge.project.keeper.home / "masks" / f"ax{number}.tif"
+    return path.exists(), path.exists() and bool(np.asarray(Image.open(path)).any())
+
+
 def test_the_table_and_the_slider_follow_each_other(viewer, both):
     train, review = both
     wait_for(lambda: all(review.table.thumbnails.get(plane) for plane in range(4)))
