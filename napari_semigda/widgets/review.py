@@ -264,6 +264,7 @@ class ReviewDock(ReviewView):
         planes = range(len(project.stack)) if project is not None else ()
         self.counts.setText(figures(project.review.count(planes)) if project is not None else "")
         self.table.refresh()
+        self.view.show_known_columns()
         if project is not None:
             self.view.follow(self.bridge.plane_in_view())
         self._enable()

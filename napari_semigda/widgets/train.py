@@ -13,6 +13,7 @@ from napari_semigda.engine.exchange import Outcome, Standing
 from napari_semigda.engine.types import EngineError, Prediction, Report, Settings
 from napari_semigda.project import Project
 from napari_semigda.widgets import keys, words
+from napari_semigda.widgets.key_sheet import toggle_sheet
 from napari_semigda.widgets.layers import LayerBridge
 from napari_semigda.widgets.projects import Projects
 from napari_semigda.widgets.runner import Failure, Runner
@@ -61,6 +62,7 @@ class TrainDock(TrainView):
             keys.STOP: self.stop,
             keys.ACCEPT: self.accept,
             keys.TOGGLE: self.bridge.toggle_prediction,
+            keys.SHEET: self.show_keys,
         }
         self.at_the_end(keys.Keys(napari_viewer, actions).release, self.runner.close, self.bridge.close)
         self._connect()
@@ -91,6 +93,7 @@ class TrainDock(TrainView):
             (self.accept_button.clicked, self.accept),
             (self.toggle_button.clicked, bridge.toggle_prediction),
             (self.doubt_box.toggled, bridge.show_doubt),
+            (self.keys_button.clicked, self.show_keys),
             (self.anyway_button.clicked, self.use_last_round),
             (self.save_button.clicked, self._ask_where_to_save),
             (self.advanced.valueChanged, self._on_advanced),
@@ -159,6 +162,10 @@ class TrainDock(TrainView):
         if changed == 0:
             show_info("The masks of this slice are the predicted ones already.")
         return changed or 0
+
+    def show_keys(self) -> None:
+        """Show the sheet of keys, or put it away."""
+        toggle_sheet(self.window())
 
     def use_last_round(self) -> None:
         """Take the newest model although it scored lower, and predict with it."""

@@ -39,6 +39,9 @@ ASK_FOR = {
     State.STOPPING: "Stopping, keeping the best result so far.",
 }
 
+DOUBT_BOX = "Show where in doubt"
+DOUBT_BOX_TIP = "Bright where the prediction is least sure of itself: look there first."
+
 STAGES = {
     "starting": "Starting…",
     "aligning": "Learning your masks.",
