@@ -52,6 +52,8 @@ class Keeper(Marks, Protocol):
     """Where a project is kept."""
 
     classes: dict[int, str]
+    pictures: Any
+    """Small pictures of the images, ``get(plane)`` and ``put(plane, pixels)``."""
 
     def read_masks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Number and mask of every painted plane."""

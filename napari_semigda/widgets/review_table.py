@@ -50,7 +50,9 @@ class ImageTable(QAbstractTableModel):
         """Show another project's images, or none."""
         self.project = project
         stack = None if project is None else project.stack
-        self.thumbnails.show(None if stack is None else lambda number: stack.plane(number).image)
+        keeper = None if project is None else project.keeper
+        read = None if stack is None else lambda number: stack.plane(number).image
+        self.thumbnails.show(read, None if keeper is None else keeper.pictures)
         self.arrange("order", None)
 
     def arrange(self, order: str, state: ImageState | None) -> None:

@@ -208,7 +208,7 @@ def test_images_of_two_sizes_are_painted_and_predicted(viewer, make_dock, folder
         stroke(viewer, (24, 24), (24, 40))
     dock.train_button.click()
     wait_for(lambda: dock.state is State.DONE)
-    predicted = dock.bridge.ours("predicted").data
+    predicted = np.asarray(dock.bridge.ours("predicted").data)
     assert predicted.any(axis=(1, 2)).all()
     assert not predicted[:4, 64:].any()
     assert not predicted[4, :, 60:].any()
