@@ -95,8 +95,7 @@ class Demo:
 
     def correct(self) -> int:
         """Accept the most doubtful slice, take that back and again, then put right what is wrong."""
-        doubt = self.dock.bridge.ours("doubt").data
-        doubt = np.asarray(doubt).mean(axis=(1, 2))
+        doubt = np.asarray(self.dock.bridge.ours("doubt").data).mean(axis=(1, 2))
         doubt[self.masks.data.any(axis=(1, 2))] = -1
         at = int(doubt.argmax())
         self.look_at(at)

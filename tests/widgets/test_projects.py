@@ -182,6 +182,32 @@ def test_what_is_wrong_is_one_sentence_and_the_layers_stay(viewer, make_dock, fo
     assert dock.state is State.NO_MASKS
 
 
+def test_a_disk_that_takes_nothing_is_said_until_it_does(viewer, make_dock, folder, notifications, monkeypatch):
+    from napari_semigda.store import writer
+
+    monkeypatch.setattr(writer, "RETRY_S", 0.05)
+    dock = make_dock()
+    dock.projects.new(folder)
+    masks = folder / "semigda" / "masks"
+    masks.write_text("in the way")
+    stroke(viewer, (30, 20), (30, 40))
+    wait_for(lambda: dock.project_row.saved.text() == "not saved", 5)
+    assert "cannot be saved" in notifications[-1] and notifications[-1] == dock.project_row.saved.toolTip()
+    masks.unlink()
+    wait_for(lambda: dock.project_row.saved.text() == "saved as you go", 5)
+    assert notifications[-1] == "Everything is saved again."
+    assert mask_of(folder, 2).any() or mask_of(folder, 0).any()
+    dock.projects.close()
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("napari_semigda.store.files.FileLock", refuse)
+    assert dock.projects.open(folder)
+    assert dock.project_row.saved.text() == "not saved"
+    assert "cannot be written to (Read-only file system)" in notifications[-1]
+
+
 def test_no_other_masks_layer_can_take_the_place_of_a_projects_own(viewer, make_dock, folder, notifications):
     dock = make_dock()
     dock.projects.new(folder)

@@ -425,6 +425,18 @@ def test_a_small_picture_of_any_image(shape, dtype):
     assert small.std() > 0
 
 
+def test_pictures_of_a_project_are_made_once(viewer, both, monkeypatch):
+    train, review = both
+    folder = train.bridge.project.keeper.home / "pictures"
+    wait_for(lambda: len(list(folder.glob("ax*.png"))) == 4, 10)
+    made = []
+    monkeypatch.setattr("napari_semigda.widgets.thumbnails.thumbnail", made.append)
+    review.table.show(train.bridge.project)
+    review.view.viewport().repaint()
+    wait_for(lambda: all(review.table.thumbnails.get(plane) for plane in range(4)), 10)
+    assert made == []
+
+
 def test_an_image_that_cannot_be_read_does_not_stop_the_others(viewer, make_dock, make_review, tmp_path):
     folder = write_images(tmp_path / "study", 5)
     ProjectStore.create(folder).close()
