@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt
 
 from napari_semigda.store import ProjectStore
 from napari_semigda.widgets import commands
+from napari_semigda.widgets.key_sheet import KeySheet
 from napari_semigda.widgets.project_row import NO_PROJECT
 from napari_semigda.widgets.words import State
 
@@ -196,7 +197,8 @@ def test_a_disk_that_takes_nothing_is_said_until_it_does(viewer, make_dock, fold
     masks.unlink()
     wait_for(lambda: dock.project_row.saved.text() == "saved as you go", 5)
     assert notifications[-1] == "Everything is saved again."
-    assert mask_of(folder, 2).any() or mask_of(folder, 0).any()
+    np.testing.assert_array_equal(mask_of(folder, 1), dock.bridge.masks.data[1])
+    assert dock.bridge.masks.data[1].any()
     dock.projects.close()
 
     def refuse(*_, **__):
@@ -274,6 +276,8 @@ def test_a_project_json_that_is_dropped_opens_the_dock_with_it(viewer, folder, t
     assert dock.project_row.value() == folder
     assert commands.train_dock() is dock
     monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(tmp_path))
+    commands.show_keys()
+    assert viewer.window._qt_window.findChild(KeySheet).isVisible()
     commands.new_project()  # a folder without images: said, and nothing else happens
     assert dock.project_row.value() == folder
     dock.close_session()

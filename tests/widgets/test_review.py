@@ -428,7 +428,8 @@ def test_a_small_picture_of_any_image(shape, dtype):
 def test_pictures_of_a_project_are_made_once(viewer, both, monkeypatch):
     train, review = both
     folder = train.bridge.project.keeper.home / "pictures"
-    wait_for(lambda: len(list(folder.glob("ax*.png"))) == 4, 10)
+    wait_for(lambda: all(review.table.thumbnails.get(plane) for plane in range(4)), 10)
+    assert len(list(folder.glob("ax*.png"))) == 4
     made = []
     monkeypatch.setattr("napari_semigda.widgets.thumbnails.thumbnail", made.append)
     review.table.show(train.bridge.project)
