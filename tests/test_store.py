@@ -465,7 +465,7 @@ def test_a_disk_that_refuses_is_said_once_and_all_is_saved_when_it_takes_again(f
 
 
 FILL = """
-import resource, sys, time
+import resource, sys, threading
 from pathlib import Path
 import numpy as np
 from napari_semigda.project import Project
@@ -474,15 +474,23 @@ from napari_semigda.store import ProjectStore, writer
 writer.RETRY_S = 0.05
 store = ProjectStore.open(Path(sys.argv[1]))
 project = Project(ImageStack("x", store.images), keeper=store)
-store.on_saving = lambda sentence: print(sentence or "saved again", flush=True)
+heard = threading.Event()
+
+def say(sentence):
+    print(sentence or "saved again", flush=True)
+    heard.set()
+
+store.on_saving = say
 resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))  # every file is full after 64 bytes
 noise = np.random.default_rng(0).integers(1, 9, project.stack.shape).astype(np.uint8)
 project.update_masks(noise)
 project.name_classes({1: "a name that makes the list of the project longer"})
+heard.wait(30)
 print(store.flush(), flush=True)
 input()
+heard.clear()
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-print(store.flush(), store.close(), flush=True)
+print(store.flush(), heard.wait(30), store.close(), flush=True)
 """
 
 
@@ -503,7 +511,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_file_leaves_the_old_one_whole(p
         path = painted / "semigda" / name
         assert path.read_bytes() == before[path]
     out, _ = child.communicate("\n", timeout=60)  # room was made
-    assert "saved again" in out and "True True" in out
+    assert "saved again" in out and "True True True" in out
     project = opened(painted)
     assert project.painted == (0, 1, 2)
     assert project.classes == {1: "a name that makes the list of the project longer"}
