@@ -36,7 +36,7 @@ _STAGES = {
 @contextmanager
 def json_lines() -> Iterator[Callable[[Report], None]]:
     """Yields a function that writes a report to stdout; anything else printed meanwhile goes to stderr."""
-    from napari_semigda.engine.exchange import report_to_json
+    from napari_semigda.engine.answers import report_to_json
 
     stdout = sys.stdout
     with redirect_stdout(sys.stderr):

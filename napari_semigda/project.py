@@ -52,6 +52,8 @@ class Keeper(Marks, Protocol):
     """Where a project is kept."""
 
     classes: dict[int, str]
+    pictures: Any
+    """Small pictures of the images, ``get(plane)`` and ``put(plane, pixels)``."""
 
     def read_masks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Number and mask of every painted plane."""
@@ -170,7 +172,7 @@ class Project:
 
     def forget_masks(self) -> None:
         """Start over with no paint, as when another masks layer is chosen. What is kept on disk stays."""
-        if self._masks and self.keeper is None:
+        if self.keeper is None and (self._masks or self.review.empty()):
             self._masks.clear()
             self.review.forget_marks()
             self.masks_changed.emit()
@@ -197,6 +199,9 @@ class Project:
     def snapshot(self, settings: Settings, view: int = 0, afresh: bool = False) -> Job:
         """Freeze the images, the masks as they are now and the settings into one job.
 
+        An image that was verified to be empty is background all over; with scribbles, which leave background unknown
+        where nobody painted it, it is an unlabelled one.
+
         Parameters
         ----------
         settings : Settings
@@ -218,7 +223,10 @@ class Project:
         """
         if not self._masks:
             raise EngineError(f"Nothing is painted on {self.stack.name}: paint at least one whole image, then train.")
-        planes = tuple(self.stack.plane(index, self._masks.get(index)) for index in range(len(self.stack)))
+        masks = dict(self._masks)
+        if not settings.sparse:
+            masks |= {index: np.zeros(self.stack.size(index), np.uint8) for index in self.review.empty()}
+        planes = tuple(self.stack.plane(index, masks.get(index)) for index in range(len(self.stack)))
         for index in self.painted:
             check_layout(planes[index])
             check_mask(planes[index])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from psygnal import Signal
@@ -17,7 +17,8 @@ from psygnal import Signal
 from napari_semigda.engine.ranking import doubt_score, suggest
 from napari_semigda.engine.types import Prediction
 
-Mark = Literal["verified", "skipped"]
+Mark = Literal["verified", "skipped", "empty"]
+"""Masks that are the truth; not to be suggested; an image without paint that truly holds none of the classes."""
 
 
 class ImageState(StrEnum):
@@ -69,7 +70,7 @@ class Review:
     def __init__(self, painted: Mapping[int, np.ndarray], kept: Marks | None = None) -> None:
         self._painted = painted
         self._kept = kept
-        self._marks: dict[Mark, set[int]] = {"verified": set(), "skipped": set()}
+        self._marks: dict[Mark, set[int]] = {kind: set() for kind in get_args(Mark)}
         if kept is not None:
             self._marks = {kind: set(kept.marked(kind)) for kind in self._marks}
         self._looks: dict[int, Look] = {}
@@ -80,7 +81,7 @@ class Review:
     # -- marks --------------------------------------------------------------------------------------------------
 
     def mark(self, kind: Mark, plane: int, on: bool = True) -> None:
-        """Note that an image is verified or skipped, or is not."""
+        """Note that an image is verified, skipped or empty, or is not."""
         if (plane in self._marks[kind]) is not on:
             (self._marks[kind].add if on else self._marks[kind].discard)(plane)
             if self._kept is not None:
@@ -90,19 +91,26 @@ class Review:
     def forget_marks(self) -> None:
         """Start over with no marks, as when other masks are chosen. What is kept on disk stays."""
         if self._kept is None:
-            self._marks = {"verified": set(), "skipped": set()}
+            self._marks = {kind: set() for kind in self._marks}
 
     def is_verified(self, plane: int) -> bool:
-        """Whether the masks of an image are the truth.
+        """Whether the masks of an image are the truth, or it is truly without any.
 
-        Once all its paint is gone it is not, until the paint is back.
+        That paint is true is one mark, and that its lack is, another: once all paint of a verified image is gone it is
+        not verified, until the paint is back; nor is an empty one that was painted on, until the paint is gone.
         """
-        return plane in self._marks["verified"] and plane in self._painted
+        return plane in self._marks["verified" if plane in self._painted else "empty"]
+
+    def empty(self) -> frozenset[int]:
+        """Images that were verified to hold none of the classes: nothing on them but background."""
+        return frozenset(self._marks["empty"] - self._painted.keys())
 
     def state(self, plane: int) -> ImageState:
         """How far an image is."""
+        if self.is_verified(plane):
+            return ImageState.VERIFIED
         if plane in self._painted:
-            return ImageState.VERIFIED if plane in self._marks["verified"] else ImageState.IN_PROGRESS
+            return ImageState.IN_PROGRESS
         if plane in self._marks["skipped"]:
             return ImageState.SKIPPED
         return ImageState.PREDICTED if plane in self._looks else ImageState.UNLABELLED

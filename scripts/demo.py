@@ -78,7 +78,7 @@ class Demo(Session):
 
     def correct(self) -> int:
         """Accept the most doubtful slice, take that back and again, then put right what is wrong."""
-        doubt = self.dock.bridge.ours("doubt").data.mean(axis=(1, 2))
+        doubt = np.asarray(self.dock.bridge.ours("doubt").data).mean(axis=(1, 2))
         doubt[self.masks.data.any(axis=(1, 2))] = -1
         at = int(doubt.argmax())
         self.look_at(at)
@@ -119,7 +119,7 @@ class Demo(Session):
 
     def predicted(self) -> np.ndarray:
         """A copy of the predicted masks, (24, 200, 160) uint8."""
-        return self.dock.bridge.ours("predicted").data.copy()
+        return np.asarray(self.dock.bridge.ours("predicted").data)
 
 
 def report(demo: Demo, rounds: dict[str, np.ndarray], left: list[int]) -> None:

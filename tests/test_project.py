@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_semigda.engine.exchange import Outcome
+from napari_semigda.engine.check import check_request
+from napari_semigda.engine.exchange import Outcome, read_job, write_job
 from napari_semigda.engine.types import EngineError, Report, Settings
 from napari_semigda.project import Project
 from napari_semigda.stacks import ImageStack, LazyPlane
@@ -80,6 +81,27 @@ def test_a_snapshot_is_frozen(project):
     np.testing.assert_array_equal(request.planes[1].mask, painted()[1])
     assert (job.generation, job.view, request.init) == (1, 2, None)
     assert project.snapshot(Settings()).generation == 2
+
+
+def test_an_image_verified_as_empty_is_background_in_training_but_unknown_among_scribbles(project, tmp_path):
+    project.update_masks(painted())
+    project.review.mark("empty", 2)
+    job = project.snapshot(Settings())
+    assert [plane.mask is not None for plane in job.request.planes] == [False, True, True]
+    list(write_job(tmp_path, job))
+    sent = read_job(tmp_path / "request.json").request.planes[2].mask
+    assert (sent.shape, sent.dtype, sent.any()) == ((20, 30), np.uint8, False)
+    check_request(job.request)
+    scribbles = project.snapshot(Settings(sparse=True)).request.planes
+    assert [plane.mask is not None for plane in scribbles] == [False, True, False]
+    project.review.mark("empty", 2, False)
+    assert project.snapshot(Settings()).request.planes[2].mask is None
+    project.forget_masks()
+    project.review.mark("empty", 0)
+    with pytest.raises(EngineError, match="Nothing is painted on scan"):
+        project.snapshot(Settings())
+    project.forget_masks()  # other masks are chosen, and what was said of the old ones goes
+    assert project.review.empty() == set()
 
 
 def test_nothing_painted_and_numbers_that_are_no_classes_are_refused(project):

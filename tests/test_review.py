@@ -64,6 +64,23 @@ def test_an_image_goes_from_unlabelled_to_verified_and_back():
     assert review.count(range(5))[ImageState.UNLABELLED] == 4
 
 
+def test_an_empty_image_is_verified_as_such_and_painting_on_it_takes_that_back():
+    masks = {}
+    review = Review(masks)
+    review.note(prediction(3, 0.8))
+    review.mark("empty", 3)
+    assert review.state(3) is ImageState.VERIFIED and review.is_verified(3)
+    assert review.empty() == {3}
+    assert review.suggestions() == []
+    masks[3] = np.ones((20, 30), np.uint8)
+    assert review.state(3) is ImageState.IN_PROGRESS
+    assert review.empty() == set()
+    del masks[3]  # by undo
+    assert review.is_verified(3)
+    review.mark("empty", 3, False)
+    assert review.state(3) is ImageState.PREDICTED
+
+
 def test_only_images_that_nobody_dealt_with_are_suggested_most_doubtful_first():
     masks = {0: np.ones((20, 30), np.uint8)}
     review = Review(masks)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -172,6 +173,60 @@ def test_verified_and_skipped_are_kept_by_image_whatever_comes_before_it(painted
     shutil.copy(painted / "ax0.png", painted / "ab.png")  # sorts first
     store = opened(painted).keeper
     assert (store.marked("verified"), store.marked("skipped")) == ({2}, {3})
+
+
+def test_an_image_verified_as_empty_is_so_again_and_for_the_command_line_until_it_is_not(painted, opened):
+    project = opened(painted)
+    mask = painted / "semigda" / "masks" / "ax2.tif"
+    project.review.mark("empty", 2)
+    project.close()
+    assert not tifffile.imread(mask).any()
+    planes, _ = labelled_planes(painted, mask.parent)
+    assert [plane.mask is not None for plane in planes] == [False, True, True]
+    project = opened(painted)
+    assert (project.painted, project.review.empty()) == ((1,), {2})
+    assert [plane.mask is not None for plane in project.snapshot(Settings()).request.planes] == [False, True, True]
+
+    masks = paint(project, 2)
+    assert project.keeper.flush()
+    assert tifffile.imread(mask).any()
+    masks[2] = 0
+    project.update_masks(masks)
+    assert project.keeper.flush()
+    assert mask.exists() and not tifffile.imread(mask).any()  # as it was verified
+    project.review.mark("empty", 2, False)
+    project.close()
+    assert not mask.exists()
+    assert tifffile.imread(mask.with_name("ax2.tif.previous")).any()  # the paint, should it be missed
+    project = opened(painted)
+    assert project.review.empty() == set()
+    assert project.snapshot(Settings()).request.planes[2].mask is None
+
+
+def test_an_empty_slice_of_a_stack_is_known_by_the_list_and_its_paint_is_never_removed(tmp_path, opened):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    stack = np.random.default_rng(0).integers(0, 255, (3, *SIZE), np.uint8)
+    tifffile.imwrite(folder / "z.tif", stack, photometric="minisblack")
+    project = opened(folder, ProjectStore.create)
+    project.review.mark("empty", 0)
+    assert project.keeper.flush()
+    assert not (folder / "semigda" / "masks" / "z.tif").exists()  # untouched slices say nothing
+    paint(project, 1)
+    project.review.mark("empty", 2)
+    project.review.mark("empty", 2, False)
+    project.close()
+    project = opened(folder)
+    assert (project.painted, project.review.empty()) == ((1,), {0})
+
+
+def test_a_project_of_a_version_that_knew_no_empty_images_opens(painted, opened):
+    path = painted / "semigda" / "project.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        del image["empty"]
+    path.write_text(json.dumps(content))
+    assert opened(painted).keeper.problems == []
 
 
 def test_a_project_can_be_moved_and_copied(painted, opened, tmp_path):
@@ -407,6 +462,137 @@ def test_a_disk_that_refuses_is_said_once_and_all_is_saved_when_it_takes_again(f
     assert "cannot be saved" in said[0]
     assert said[-1] == ""
     assert sorted(path.name for path in masks.iterdir()) == ["ax0.tif", "ax1.tif"]
+
+
+FILL = """
+import resource, sys, threading
+from pathlib import Path
+import numpy as np
+from napari_semigda.project import Project
+from napari_semigda.stacks import ImageStack
+from napari_semigda.store import ProjectStore, writer
+writer.RETRY_S = 0.05
+store = ProjectStore.open(Path(sys.argv[1]))
+project = Project(ImageStack("x", store.images), keeper=store)
+heard = threading.Event()
+
+def say(sentence):
+    print(sentence or "saved again", flush=True)
+    heard.set()
+
+store.on_saving = say
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))  # every file is full after 64 bytes
+noise = np.random.default_rng(0).integers(1, 9, project.stack.shape).astype(np.uint8)
+project.update_masks(noise)
+project.name_classes({1: "a name that makes the list of the project longer"})
+heard.wait(30)
+print(store.flush(), flush=True)
+input()
+heard.clear()
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(store.flush(), heard.wait(30), store.close(), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no such limit")
+def test_a_disk_that_fills_up_in_the_middle_of_a_file_leaves_the_old_one_whole(painted, opened):
+    before = {path: path.read_bytes() for path in (painted / "semigda").rglob("*") if path.is_file()}
+    child = subprocess.Popen(
+        [sys.executable, "-c", FILL, str(painted)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    said = child.stdout.readline()
+    assert "cannot be saved (" in said and "free some space, or make the folder writable" in said
+    assert child.stdout.readline() == "False\n"
+    for name in ("project.json", "masks/ax1.tif"):
+        path = painted / "semigda" / name
+        assert path.read_bytes() == before[path]
+    out, _ = child.communicate("\n", timeout=60)  # room was made
+    assert "saved again" in out and "True True True" in out
+    project = opened(painted)
+    assert project.painted == (0, 1, 2)
+    assert project.classes == {1: "a name that makes the list of the project longer"}
+    assert not list(painted.rglob("*.part.*"))
+
+
+@pytest.fixture
+def powerless():
+    """Makes folders read-only and this process one that has to mind; root has to become somebody else for it."""
+    locked = []
+
+    def lock(folder):
+        for each in (folder, *folder.rglob("*")):
+            locked.append((each, each.stat().st_mode))
+            each.chmod(0o555 if each.is_dir() else 0o444)
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+
+    yield lock
+    if os.getuid() == 0:
+        os.seteuid(0)
+    for each, mode in locked:
+        each.chmod(mode)
+
+
+@pytest.fixture
+def public():
+    """A temporary folder that everybody can look into; that of pytest is its owner's."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="has no such rights")
+def test_a_project_on_a_read_only_disk_is_looked_at_and_nothing_is_written(public, opened, powerless):
+    folder, bare = pictures(public / "study"), pictures(public / "bare")
+    project = opened(folder, ProjectStore.create)
+    paint(project, 1)
+    project.review.mark("empty", 2)
+    project.close()
+    opened(folder).close()  # whatever is imported on the way is, before the rights are gone
+    files = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in public.rglob("*")}
+    powerless(public)
+
+    project = opened(folder)
+    (problem,) = project.keeper.problems
+    assert problem == f"{folder} cannot be written to (Permission denied): what you paint there is not saved."
+    assert (project.painted, project.review.empty()) == ((1,), {2})
+    assert project.stack.data[0].any()
+    paint(project, 0)
+    project.name_classes({1: "other"})
+    project.review.mark("empty", 2, False)
+    project.keeper.pictures.put(0, np.zeros((4, 5, 3), np.uint8))
+    assert project.painted == (0, 1)  # as long as the session lasts
+    assert project.keeper.flush()
+    project.close()
+    with pytest.raises(EngineError, match=r"bare.semigda cannot be saved \(Permission denied\): free some space, or"):
+        ProjectStore.create(bare)
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in public.rglob("*")} == files
+
+
+def test_small_pictures_are_kept_until_their_image_changes_and_never_matter(painted, opened, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+    kept = opened(painted).keeper.pictures
+    assert kept.get(1) is None
+    kept.put(1, pixels)
+    (path,) = (painted / "semigda" / "pictures").iterdir()
+    np.testing.assert_array_equal(kept.get(1), pixels)
+    assert kept.get(0) is None
+    os.utime(painted / "ax1.png", ns=(1, 1))  # perhaps another image by now
+    assert kept.get(1) is None
+    kept.put(1, pixels)
+    assert kept.get(1) is not None and list(path.parent.iterdir()) == [path]
+    path.write_bytes(path.read_bytes()[:40])
+    assert kept.get(1) is None
+    shutil.rmtree(path.parent)
+    path.parent.write_text("in the way")
+    kept.put(1, pixels)
+    (painted / "ax1.png").unlink()
+    kept.put(1, pixels)
+    assert kept.get(1) is None
 
 
 def test_the_latest_version_wins_and_nothing_waits():

@@ -7,7 +7,8 @@ What counts as a mask:
 
 - whole numbers or booleans, 0..255. Floats are refused even when every value is whole: they are far more often
   probabilities, or masks that were resized with interpolation, than class ids, and a wrong guess trains on nonsense.
-- a mask without paint is a legal mask ("nothing here") unless the request is sparse, where 0 means "not annotated".
+- a mask without paint is a legal mask ("nothing here", as an image that was verified to be empty has) unless the
+  request is sparse, where 0 means "not annotated". At least one other mask has to hold paint.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def check_images(planes: Sequence[Plane]) -> list[Plane]:
     -------
     list of Plane
         Blank slices: of one single value, without paint, and with others of their `group`. Scans end in such slices,
-        so these are passed over; every other blank image is refused.
+        so those without a mask are passed over; every other blank image is refused.
     """
     members = Counter(plane.group for plane in planes if plane.group)
     blank = []
@@ -198,9 +199,9 @@ def check_images(planes: Sequence[Plane]) -> list[Plane]:
         if value is None:
             continue
         in_stack = members[plane.group] > 1
-        if in_stack and (plane.mask is None or not np.any(plane.mask)):
+        if in_stack and plane.mask is None:
             blank.append(plane)
-        else:
+        elif not in_stack or np.any(plane.mask):  # nothing on a slice that shows nothing is true
             remedy = "its mask cannot be learnt, so clear it" if plane.mask is not None and in_stack else "remove it"
             raise EngineError(f"{plane.name} shows nothing (every pixel is {value:g}): {remedy} and try again.")
     if len(blank) == len(planes) > 0:

@@ -1,7 +1,8 @@
-"""What the viewer and its training process hand to each other: a folder of arrays and lines of JSON.
+"""What the viewer asks its training process for: a folder of arrays and one ``request.json``.
 
-Arrays travel as ``.npy`` files that the other side maps into memory; nothing is pickled. Every file is written
-under another name and then moved into place, so a reader meets whole files only. A run folder holds::
+Arrays travel as ``.npy`` files that the other side maps into memory (see `arrays`); what comes back is in `answers`.
+Every file is written under another name and then moved into place, so a reader meets whole files only. A run folder
+holds::
 
     request.json          what is asked for, with the shape and dtype of every array it names
     images/               one file a plane, written once and kept while its content stays the same
@@ -17,21 +18,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_semigda.engine.types import (
-    BatchRequest,
-    EngineError,
-    Plane,
-    Prediction,
-    Report,
-    Settings,
-    TrainRequest,
-)
+from napari_semigda.engine.arrays import inside, load_array, save_array
+from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Settings, TrainRequest
 
 SCHEMA = 1
 MAX_REQUEST_BYTES = 64 * 2**20  # a request of a hundred thousand planes is a quarter of this
@@ -86,80 +80,7 @@ class Outcome:
     classes: Mapping[int, str] = field(default_factory=dict)  # the model's, by id
 
 
-# -- arrays ---------------------------------------------------------------------------------------------------------
-
-
-def save_array(path: Path, array: np.ndarray) -> dict[str, Any]:
-    """Write one array so that readers see all of it or nothing.
-
-    Parameters
-    ----------
-    path : Path
-        Where the ``.npy`` file goes; its folder exists.
-    array : numpy.ndarray
-        Numbers of any shape.
-
-    Returns
-    -------
-    dict
-        ``shape`` and ``dtype``, as `load_array` expects them.
-
-    Raises
-    ------
-    EngineError
-        When the array holds Python objects or the disk refuses it.
-    """
-    if array.dtype.hasobject:
-        raise EngineError(f"{path.stem} does not hold numbers: choose a layer of numbers.")
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise EngineError(f"Cannot write to {path.parent} ({error.strerror}): make room on that disk.") from error
-    return {"shape": list(array.shape), "dtype": array.dtype.str}
-
-
-def load_array(path: Path, shape: Any = None, dtype: Any = None, *, mapped: bool = True) -> np.ndarray:
-    """Read one array, mapped into memory unless `mapped` is False, after checking that it is what was announced.
-
-    Raises
-    ------
-    EngineError
-        When the file is missing, cut short, pickled, or of another shape or dtype.
-    """
-    try:
-        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise EngineError(f"The file {path.name} in {path.parent} is missing or damaged: press Train again.") from error
-    if (shape is not None and list(array.shape) != list(shape)) or (dtype is not None and array.dtype.str != dtype):
-        raise EngineError(f"The file {path.name} in {path.parent} is not the array expected: press Train again.")
-    return array
-
-
-def _write_image(folder: Path, index: int, plane: Plane) -> dict[str, Any]:
-    """Write the pixels of one plane unless the same pixels are there from an earlier round."""
-    key = getattr(plane.image, "key", None)  # lazy planes bring a key, so that nothing is computed to compare
-    if key is not None and (known := folder / f"{index:05d}-{key}.npy").exists():
-        return {"file": f"images/{known.name}", "shape": list(plane.image.shape), "dtype": _header_dtype(known)}
-    pixels = np.ascontiguousarray(plane.image)
-    if pixels.dtype.hasobject:
-        raise EngineError(f"{plane.name} does not hold numbers: choose an image layer of numbers.")
-    if key is None:
-        key = hashlib.blake2b(memoryview(pixels.reshape(-1).view(np.uint8)), digest_size=8).hexdigest()
-    path = folder / f"{index:05d}-{key}.npy"
-    if path.exists():
-        return {"file": f"images/{path.name}", "shape": list(pixels.shape), "dtype": pixels.dtype.str}
-    return {"file": f"images/{path.name}", **save_array(path, pixels)}
-
-
-def _header_dtype(path: Path) -> str:
-    return load_array(path).dtype.str
-
-
-# -- requests -------------------------------------------------------------------------------------------------------
+# -- writing --------------------------------------------------------------------------------------------------------
 
 
 def write_job(folder: Path, job: Job) -> Iterator[tuple[int, int]]:
@@ -223,6 +144,26 @@ def _describe(job: Job) -> dict[str, Any]:
     }
 
 
+def _write_image(folder: Path, index: int, plane: Plane) -> dict[str, Any]:
+    """Write the pixels of one plane unless the same pixels are there from an earlier round."""
+    key = getattr(plane.image, "key", None)  # lazy planes bring a key, so that nothing is computed to compare
+    if key is not None and (known := folder / f"{index:05d}-{key}.npy").exists():
+        return {"file": f"images/{known.name}", "shape": list(plane.image.shape), "dtype": _header_dtype(known)}
+    pixels = np.ascontiguousarray(plane.image)
+    if pixels.dtype.hasobject:
+        raise EngineError(f"{plane.name} does not hold numbers: choose an image layer of numbers.")
+    if key is None:
+        key = hashlib.blake2b(memoryview(pixels.reshape(-1).view(np.uint8)), digest_size=8).hexdigest()
+    path = folder / f"{index:05d}-{key}.npy"
+    if path.exists():
+        return {"file": f"images/{path.name}", "shape": list(pixels.shape), "dtype": pixels.dtype.str}
+    return {"file": f"images/{path.name}", **save_array(path, pixels)}
+
+
+def _header_dtype(path: Path) -> str:
+    return load_array(path).dtype.str
+
+
 def _check_room(folder: Path, planes: tuple[Plane, ...]) -> None:
     """Refuse before writing when the images do not fit, rather than fill the user's disk."""
     present = sum(file.stat().st_size for file in (folder / "images").iterdir())
@@ -257,6 +198,9 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         os.replace(part, path)
     except OSError as error:
         raise EngineError(f"Cannot write to {path.parent} ({error.strerror}): make room on that disk.") from error
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
 
 
 def read_job(path: Path) -> Job:
@@ -321,74 +265,3 @@ def _array(folder: Path, entry: dict[str, Any] | None) -> np.ndarray | None:
     if entry is None:
         return None
     return load_array(inside(folder, entry["file"]), entry["shape"], entry["dtype"])
-
-
-def inside(folder: Path, name: str) -> Path:
-    """`name` as a path in `folder`; refused with an EngineError when it would lead anywhere else."""
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or "\\" in name or ":" in name:
-        raise EngineError(f"The file name {name!r} leads out of {folder}: press Train again.")
-    return folder / relative
-
-
-# -- answers --------------------------------------------------------------------------------------------------------
-
-
-def prediction_to_json(prediction: Prediction, folder: Path, stem: str) -> dict[str, Any]:
-    """Write the arrays of `prediction` into `folder` as ``STEM-mask.npy`` and ``STEM-doubt.npy`` and name them."""
-    mask, doubt = f"{stem}-mask.npy", f"{stem}-doubt.npy"
-    save_array(folder / mask, np.asarray(prediction.mask, np.uint8))
-    # Doubt is looked at, never computed with: 256 steps are plenty and a quarter of the memory.
-    save_array(folder / doubt, np.clip(np.nan_to_num(prediction.doubt) * 255, 0, 255).astype(np.uint8))
-    content = {"plane": prediction.index, "name": prediction.name, "mask": mask, "doubt": doubt}
-    if prediction.description is not None:
-        content["description"] = np.nan_to_num(prediction.description).round(4).tolist()
-    return content
-
-
-def prediction_from_json(content: Mapping[str, Any], folder: Path) -> Prediction:
-    """Read a prediction into memory and remove its files, so that none pile up.
-
-    Returns
-    -------
-    Prediction
-        `mask` (H, W) uint8; `doubt` (H, W) float32 in [0, 1], in steps of 1/255.
-    """
-    paths = [inside(folder, content[key]) for key in ("mask", "doubt")]
-    mask, doubt = (load_array(path, mapped=False) for path in paths)
-    for path in paths:
-        path.unlink(missing_ok=True)
-    if mask.ndim != 2 or mask.shape != doubt.shape:
-        raise EngineError(f"The prediction of {content['name']} is damaged: press Train again.")
-    description = np.array(content["description"], np.float32) if "description" in content else None
-    doubt = doubt.astype(np.float32) / 255
-    return Prediction(int(content["plane"]), content["name"], mask, doubt, description=description)
-
-
-def report_to_json(report: Report, folder: Path, stem: str) -> dict[str, Any]:
-    """A report as plain JSON values; the arrays of its preview go to `folder`."""
-    content = {key: value for key, value in vars(report).items() if key not in ("preview", "dice_by_class")}
-    content["dice_by_class"] = {str(number): _finite(dice) for number, dice in report.dice_by_class.items()}
-    content["dice_by_image"] = {name: dice for name, dice in report.dice_by_image.items() if np.isfinite(dice)}
-    content["model"] = None if report.model is None else str(report.model)
-    for key in ("loss", "unlabelled_loss", "dice", "remaining"):
-        content[key] = _finite(content[key])
-    if report.preview is not None:
-        content["preview"] = prediction_to_json(report.preview, folder, stem)
-    return content
-
-
-def report_from_json(content: Mapping[str, Any], folder: Path) -> Report:
-    """The report that `report_to_json` wrote, its preview read into memory."""
-    known = {key: value for key, value in content.items() if key in Report.__dataclass_fields__}
-    preview = known.pop("preview", None)
-    known["model"] = Path(known["model"]) if known.get("model") else None
-    known["held_out"] = tuple(known.get("held_out", ()))
-    known["dice_by_class"] = {int(number): dice for number, dice in known.get("dice_by_class", {}).items()}
-    report = Report(**known)
-    return report if preview is None else replace(report, preview=prediction_from_json(preview, folder))
-
-
-def _finite(value: float | None) -> float | None:
-    """None for NaN and infinities, which JSON does not have."""
-    return float(value) if value is not None and np.isfinite(value) else None

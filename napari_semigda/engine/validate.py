@@ -101,7 +101,7 @@ def hold_out(planes: Sequence[Plane], earlier: Collection[str] = (), seen: Colle
     Parameters
     ----------
     planes
-        All planes of the request; only those with a mask are candidates.
+        All planes of the request; only those with paint are candidates, for on an empty one there is no Dice.
     earlier
         Names that an earlier round held out: they stay held out, so that rounds can be compared.
     seen
@@ -110,9 +110,9 @@ def hold_out(planes: Sequence[Plane], earlier: Collection[str] = (), seen: Colle
     Returns
     -------
     tuple of int
-        Indices into `planes`, ascending; empty when fewer than two planes are labelled.
+        Indices into `planes`, ascending; empty when fewer than two planes are painted.
     """
-    labelled = [i for i, plane in enumerate(planes) if plane.mask is not None]
+    labelled = [i for i, plane in enumerate(planes) if plane.mask is not None and np.any(plane.mask)]
     kept = [i for i in labelled if planes[i].name in earlier]
     if kept and len(kept) < len(labelled):
         return tuple(kept)

@@ -11,8 +11,8 @@ from us     ``{"kind": "ready", "device": "CPU"}``, ``{"kind": "report", ...}``,
             ``{"kind": "error", "message": sentence, "details": traceback}``
 ==========  =========================================================================================
 
-Arrays go through files (see `exchange`). The input is read in a thread of its own, so that stop and the end of
-the input are heard in the middle of a training step.
+Arrays go through files (see `exchange` and `answers`). The input is read in a thread of its own, so that stop and the
+end of the input are heard in the middle of a training step.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from napari_semigda.engine import exchange
+from napari_semigda.engine.answers import prediction_to_json, report_to_json
 from napari_semigda.engine.types import (
     BatchReport,
     BatchRequest,
@@ -259,11 +260,11 @@ class Worker:
         return tuple(skipped)
 
     def _report(self, report: Report, answers: Path) -> None:
-        content = exchange.report_to_json(report, answers, self._stem())
+        content = report_to_json(report, answers, self._stem())
         self.send(kind="report", **content)
 
     def _show(self, prediction: Prediction, answers: Path) -> None:
-        content = exchange.prediction_to_json(prediction, answers, self._stem())
+        content = prediction_to_json(prediction, answers, self._stem())
         self.send(kind="prediction", final=True, **content)
 
     def _done(self, outcome: exchange.Outcome) -> None:

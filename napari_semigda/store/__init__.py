@@ -8,6 +8,7 @@
         project.json                classes, images, verified, rounds (and project.json.previous, the version before)
         masks/ax01.tif              8-bit class ids, one file an image (NIfTI for NIfTI; ax01.tif.previous)
         rounds/round-1.semigda      the model of every round
+        pictures/ax01.png.0.png     small pictures for the table of images; may be deleted at any time
         lock                        held while the project is open
 
 Any program opens the masks, and ``semigda train --images "my study" --masks "my study/semigda/masks"`` learns from

@@ -5,7 +5,8 @@ Version 1::
     {"schema": 1,
      "classes": [{"id": 1, "name": "nucleus", "colour": "#e69f00"}],
      "images": [{"file": "ax01.png", "bytes": 48213, "modified": 1790000000000000000, "checksum": "9f2c...",
-                 "dtype": "uint8", "planes": [[200, 160]], "spacing": null, "verified": [], "skipped": []}],
+                 "dtype": "uint8", "planes": [[200, 160]], "spacing": null,
+                 "verified": [], "skipped": [], "empty": []}],
      "rounds": [{"number": 1, "model": "round-1.semigda", "dice": 0.91, "held_out": ["ax07.png"],
                  "dice_by_class": {"1": 0.91}, "dice_by_image": {"ax07.png": 0.91}, "labelled": 4,
                  "seconds": 64.0, "stopped": false, "date": "2026-11-23T10:00:00+00:00", "settings": {...}}],
@@ -50,6 +51,7 @@ class Entry:
     checksum: str = ""  # not computed yet
     verified: set[int] = field(default_factory=set)  # planes whose masks are the truth
     skipped: set[int] = field(default_factory=set)  # planes that were suggested and not wanted
+    empty: set[int] = field(default_factory=set)  # planes without paint that truly hold none of the classes
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Index:
             for number, name in self.classes.items()
         ]
         images = [
-            vars(entry) | {"verified": sorted(entry.verified), "skipped": sorted(entry.skipped)}
+            vars(entry) | {kind: sorted(getattr(entry, kind)) for kind in ("verified", "skipped", "empty")}
             for entry in self.images
         ]
         rounds = [vars(entry) | {"settings": asdict(entry.settings)} for entry in self.rounds]
@@ -170,8 +172,10 @@ def _entry(item: Any) -> Entry:
         planes,
         None if spacing is None else (_number(spacing[0]), _number(spacing[1])),
         _of(item, "checksum", str),
-        {_of({"": plane}, "", int) for plane in _of(item, "verified", list)},
-        {_of({"": plane}, "", int) for plane in _of(item, "skipped", list)},
+        *(
+            {_of({"": plane}, "", int) for plane in _of({"empty": []} | item, kind, list)}
+            for kind in ("verified", "skipped", "empty")
+        ),
     )
 
 

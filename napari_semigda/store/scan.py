@@ -73,7 +73,7 @@ def refresh(folder: Path, known: list[Entry]) -> tuple[list[Entry], list[Entry],
             continue
         if entry is not None:
             changed.append(name)
-            now.verified, now.skipped = entry.verified, entry.skipped
+            now.verified, now.skipped, now.empty = entry.verified, entry.skipped, entry.empty
         entries.append(now)
     problems = [changed_sentence(changed)] if changed else []
     if by_name:

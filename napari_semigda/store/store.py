@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from napari_semigda.engine.exchange import Standing
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats import Source, open_source, output_name, stem_of, write_masks_to
-from napari_semigda.images import read_mask
 from napari_semigda.project import Round
 from napari_semigda.store import scan
-from napari_semigda.store.files import PREVIOUS, Lock, refusal, replace_file, retire, set_aside, sweep, write_json
-from napari_semigda.store.index import NAME, Entry, Index, NewerError, read_index
+from napari_semigda.store.files import PREVIOUS, Lock, refusal, set_aside, sweep, write_json
+from napari_semigda.store.index import NAME, Index, NewerError, read_index
+from napari_semigda.store.masks import MaskFiles
+from napari_semigda.store.pictures import Pictures
 from napari_semigda.store.rounds import from_entry, to_entry
 from napari_semigda.store.stack import FileStack
 from napari_semigda.store.writer import Writer
@@ -65,7 +66,7 @@ class ProjectStore:
         self.on_saving: Callable[[str], object] = lambda sentence: None
         self.read_only = lock is None
         self._lock, self._index = lock, index
-        self._damaged: set[Path] = set()  # mask files that could not be read: kept when painted over
+        self._masks = MaskFiles(folder, self.home / "masks")
         self._entries, absent, said = scan.refresh(folder, index.images)
         self.problems += said
         before, index.images = index.images, [*self._entries, *absent]
@@ -80,6 +81,7 @@ class ProjectStore:
             )
         self._entry_of = np.repeat(np.arange(len(self._entries)), [len(entry.planes) for entry in self._entries])
         self.images = FileStack(planes, self._tell)
+        self.pictures = Pictures(self.home / "pictures", self._place_of, self.read_only)
         self._writer = Writer(lambda problem: self.on_saving(problem))  # noqa: PLW0108 - it is set later
         if index.images != before:
             self._save_index()
@@ -154,8 +156,8 @@ class ProjectStore:
     def _start(cls, folder: Path, index: Index, lock: Lock | None, problems: list[str]) -> ProjectStore:
         try:
             if lock is not None:
-                for each in (folder / FOLDER, folder / FOLDER / "masks", folder / FOLDER / "rounds"):
-                    sweep(each)
+                for each in ("", "masks", "rounds", "pictures"):
+                    sweep(folder / FOLDER / each)
             store = cls(folder, index, lock, problems)
             if lock is not None and not (folder / FOLDER / NAME).exists() and not store.flush():
                 problem = store._writer.failing
@@ -170,6 +172,7 @@ class ProjectStore:
     def close(self) -> bool:
         """Write what is left and let others open the project; returns whether all is on disk."""
         written = self._writer.close()
+        self.pictures.read_only = True
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -186,6 +189,11 @@ class ProjectStore:
         known = {entry.spacing for entry in self._entries}
         return known.pop() if len(known) == 1 else None
 
+    def _place_of(self, plane: int) -> tuple[Path, int]:
+        """The image file of a plane, and the plane's number in it."""
+        number = int(self._entry_of[plane])
+        return self.folder / self._entries[number].file, plane - self._first[number]
+
     # -- masks ------------------------------------------------------------------------------------------------------
 
     def read_masks(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -193,23 +201,14 @@ class ProjectStore:
 
         Masks that cannot be read or do not fit are passed over and named in `problems`; their files stay.
         """
-        for number, entry in enumerate(self._entries):
-            path = self._mask_path(entry)
-            if path is None:
-                continue
+        there = self._masks.names()
+        for first, entry in zip(self._first, self._entries, strict=True):
             try:
-                masks = read_mask(path)
-                if [mask.shape for mask in masks] != [shape[:2] for shape in entry.planes]:
-                    raise EngineError(f"{path} does not fit {entry.file}: it is kept, and that image opens unpainted.")
-                if any(mask.dtype != np.uint8 for mask in masks):
-                    raise EngineError(f"{path} holds no class numbers: it is kept, and that image opens unpainted.")
+                masks = self._masks.read(entry, there)
             except EngineError as error:
-                self._damaged.add(path)
                 self.problems.append(str(error))
                 continue
-            for at, mask in enumerate(masks, self._first[number]):
-                if mask.any():
-                    yield at, mask
+            yield from ((at, mask) for at, mask in enumerate(masks, first) if mask.any())
 
     def save_masks(self, planes: Iterable[int], masks: Mapping[int, np.ndarray]) -> None:
         """Save the masks of the files that `planes` belong to, soon.
@@ -225,37 +224,9 @@ class ProjectStore:
         if self.read_only:
             return
         for number in sorted({int(self._entry_of[plane]) for plane in planes}):
-            first, count = self._first[number], len(self._entries[number].planes)
-            wanted = tuple(masks.get(plane) for plane in range(first, first + count))
-            self._writer.put(("masks", number), lambda number=number, wanted=wanted: self._write_masks(number, wanted))
-
-    def _write_masks(self, number: int, masks: tuple[np.ndarray | None, ...]) -> None:
-        entry = self._entries[number]
-        path = self._mask_path(entry) or self._mask_paths(entry)[0]
-        if path in self._damaged:
-            set_aside(path, "damaged")
-            self._damaged.discard(path)
-        fitting = [_fitted(mask, shape[:2]) for mask, shape in zip(masks, entry.planes, strict=True)]
-        if not any(mask.any() for mask in fitting):
-            retire(path)
-            return
-        image = self.folder / entry.file
-        try:
-            source = open_source(image)
-            if [plane.shape for plane in source.planes] != entry.planes:
-                raise EngineError("The image is another by now.")
-        except EngineError:  # what is painted on an image that went away is kept all the same
-            planes = tuple(plane.image for plane in scan.planes_of(self.folder, entry))
-            source, path = Source(image.with_suffix(".tif"), planes), self._mask_paths(entry)[-1]
-        replace_file(path, lambda part: write_masks_to(part, source, fitting, tiff=True))
-
-    def _mask_paths(self, entry: Entry) -> tuple[Path, Path]:
-        """Where the masks of an image are; in the second place when the image could not be read any more."""
-        masks = self.home / "masks"
-        return masks / output_name(Path(entry.file), tiff=True), masks / f"{stem_of(Path(entry.file))}.tif"
-
-    def _mask_path(self, entry: Entry) -> Path | None:
-        return next((path for path in self._mask_paths(entry) if path.is_file()), None)
+            first, entry = self._first[number], self._entries[number]
+            wanted = tuple(masks.get(plane) for plane in range(first, first + len(entry.planes)))
+            self._writer.put(("masks", number), partial(self._masks.write, entry, wanted))
 
     # -- everything else --------------------------------------------------------------------------------------------
 
@@ -271,16 +242,18 @@ class ProjectStore:
             self._save_index()
 
     def marked(self, kind: str) -> frozenset[int]:
-        """Numbers of the planes that are "verified" or "skipped"."""
+        """Numbers of the planes that are "verified", "skipped" or "empty"."""
         pairs = zip(self._first, self._entries, strict=True)
         return frozenset(first + at for first, entry in pairs for at in getattr(entry, kind) if at < len(entry.planes))
 
     def mark(self, kind: str, plane: int, on: bool = True) -> None:
-        """Note that a plane is "verified" or "skipped", or is not."""
+        """Note that a plane is "verified", "skipped" or "empty", or is not."""
         number = int(self._entry_of[plane])
         marks: set[int] = getattr(self._entries[number], kind)
         (marks.add if on else marks.discard)(plane - self._first[number])
         self._save_index()
+        if kind == "empty" and not self.read_only:
+            self._writer.put(("empty", number), partial(self._masks.write_emptiness, self._entries[number]))
 
     def new_model(self) -> Path:
         """Where the model of the next round goes: a name that no round has had."""
@@ -342,15 +315,3 @@ class ProjectStore:
             self._tell(scan.changed_sentence(changed))
         if updated:
             self._save_index()
-
-
-def _fitted(mask: np.ndarray | None, size: tuple[int, ...]) -> np.ndarray:
-    """(H, W) uint8 of the image's size; numbers that are no class ids cannot be saved and are refused in words."""
-    if mask is None:
-        return np.zeros(size, np.uint8)
-    mask = mask[: size[0], : size[1]]
-    if mask.dtype != np.uint8 and mask.size and (mask.min() < 0 or mask.max() > 255):
-        raise EngineError(
-            f"Label {int(mask.max())} is no class: class ids end at 255, so paint with one of the classes."
-        )
-    return np.ascontiguousarray(mask, np.uint8)

@@ -19,6 +19,11 @@ def open_project() -> None:
     train_dock().projects.ask_open()
 
 
+def show_keys() -> None:
+    """Show the keys of the docks, or put them away."""
+    train_dock().show_keys()
+
+
 def project_reader(path: str | list[str]) -> Callable[[Any], list[tuple[None]]] | None:
     """For napari: how to read a ``project.json`` that was dropped; None when it is not one of ours."""
     first = Path(path if isinstance(path, str) else path[0])

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari.layers import Labels
 
-UNDO, REDO = "Control-Z", "Control-Shift-Z"
+from napari_semigda.widgets.keys import REDO, UNDO
 
 
 @dataclass(frozen=True)

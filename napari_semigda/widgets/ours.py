@@ -6,6 +6,7 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 
 from napari_semigda.engine.types import Prediction
+from napari_semigda.spill import SpilledStack
 from napari_semigda.stacks import ImageStack
 from napari_semigda.widgets.colours import class_colormap
 
@@ -29,7 +30,7 @@ def same(one: Layer | None, other: Layer | None) -> bool:
     return (one is None and other is None) or (one is not None and other is not None and one == other)
 
 
-def layer_on(image: Image, kind: type[Layer], data: np.ndarray, use: str, **options: Any) -> Any:
+def layer_on(image: Image, kind: type[Layer], data: Any, use: str, **options: Any) -> Any:
     """A layer of ours that lies exactly on `image`, for `use` ("masks", "predicted" or "doubt")."""
     return kind(
         data,
@@ -60,6 +61,8 @@ def write_plane(layer: Any, stack: ImageStack, index: int, values: np.ndarray) -
 
 class PredictionLayers:
     """The predicted masks and the doubt of each image layer: made once, then written slice by slice.
+
+    Their data are a `SpilledStack`: nobody has room for the planes of a thousand images.
 
     Parameters
     ----------
@@ -93,17 +96,15 @@ class PredictionLayers:
         """
         masks = self.find(image, "predicted")
         if masks is None:
-            layer = layer_on(
-                image, Labels, np.zeros(stack.shape, np.uint8), "predicted", colormap=class_colormap(), opacity=0.5
-            )
-            masks = self._add(layer, image, above)
+            look = {"colormap": class_colormap(), "opacity": 0.5}
+            masks = self._add(layer_on(image, Labels, SpilledStack(stack.shape), "predicted", **look), image, above)
         doubt = self.find(image, "doubt")
         if doubt is None:
             look = {"colormap": "magma", "blending": "additive", "contrast_limits": (0, 255), "visible": False}
-            layer = layer_on(image, Image, np.zeros(stack.shape, np.uint8), "doubt", **look)
-            doubt = self._add(layer, image, above)
-        write_plane(masks, stack, prediction.index, prediction.mask)
-        write_plane(doubt, stack, prediction.index, np.round(prediction.doubt * 255))
+            doubt = self._add(layer_on(image, Image, SpilledStack(stack.shape), "doubt", **look), image, above)
+        position = stack.position(prediction.index)
+        masks.data.write(position, prediction.mask)
+        doubt.data.write(position, np.round(prediction.doubt * 255))
         if in_view:
             masks.refresh(extent=False)
             doubt.refresh(extent=False)

@@ -55,6 +55,7 @@ class PredictDock(Dock):
     def _make_widgets(self) -> None:
         tip = "A .semigda file: saved from SemiGDA: Train, or written by semigda train."
         self.model = FileEdit(mode="r", filter="SemiGDA models (*.semigda)", nullable=True, tooltip=tip)
+        self.model.choose_btn.text = "File…"
         self.images = LayerChoice(name="Images", tooltip="The images to predict masks for.")
         self.predict_button = button("Predict", "Make a new masks layer and fill it with the model's masks.")
         self.stop_button = button("Stop", "End the predicting; the masks made so far stay.")

@@ -32,6 +32,7 @@ class RunView(QWidget):
         self.show_details.setToolTip("The technical text behind the message, to copy into a problem report.")
         self.details = QPlainTextEdit()
         self.details.setReadOnly(True)
+        self.details.setToolTip("Technical text for a problem report: select it to copy it.")
         self.details.setFixedHeight(110)
         self.details.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.show_details.toggled.connect(self.details.setVisible)

@@ -14,6 +14,7 @@ from napari_semigda.widgets.layers import LayerBridge
 from napari_semigda.widgets.review_view import ReviewView, figures
 from napari_semigda.widgets.tour import Tour
 from napari_semigda.widgets.train import TrainDock
+from napari_semigda.widgets.words import State
 
 REFRESH_MS = 100
 """Strokes and predictions come in bursts; the table is brought up to date this long after the first."""
@@ -41,6 +42,7 @@ class ReviewDock(ReviewView):
         self._listening: Project | None = None
         self._tour: Tour | None = None
         self._running = False
+        self._asked: int | None = None  # the image that Verify has just asked about
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(REFRESH_MS)
@@ -136,14 +138,25 @@ class ReviewDock(ReviewView):
         if (project := self.project) is None:
             return self._refuse(words.NO_IMAGES_TO_REVIEW)
         self.bridge.read_masks()
-        plane, review = self.bridge.plane_in_view(), self.project.review
-        name = project.stack.plane_name(plane)
-        if plane not in project.painted:
-            return self._refuse(words.nothing_to_verify(name, predicted=review.doubt(plane) is not None))
-        verified = not review.is_verified(plane)
-        self._mark("verified", plane, verified)
+        plane = self.bridge.plane_in_view()
+        painted, verified = plane in project.painted, not project.review.is_verified(plane)
+        if verified and not painted and (problem := self._why_not_empty(plane)):
+            return self._refuse(problem)
+        self._mark("verified" if painted else "empty", plane, verified)
         self.bridge.viewer.layers.selection.active = self.bridge.masks  # so that Ctrl+Z goes to the masks
         return verified
+
+    def _why_not_empty(self, plane: int) -> str:
+        """What keeps an image without paint from being verified as one that holds nothing; a sentence or none."""
+        name, predicted = self.project.stack.plane_name(plane), self.bridge.ours("predicted")
+        if self.bridge.masks is None:
+            return words.ASK_FOR[State.NO_MASKS]
+        if self._train.advanced.value().sparse:
+            return words.empty_in_scribbles(name)
+        asked, self._asked = self._asked == plane, plane
+        if predicted is not None and predicted.data[self.project.stack.position(plane)].any() and not asked:
+            return words.empty_or_accept(name)  # who forgot to accept must not teach that all this is background
+        return ""
 
     def skip(self) -> bool:
         """Do not suggest the image in view any more and go to the next, or suggest it again; returns which."""
@@ -152,8 +165,9 @@ class ReviewDock(ReviewView):
         self.bridge.read_masks()
         plane = self.bridge.plane_in_view()
         state = project.review.state(plane)
-        if plane in project.painted:
-            return self._refuse(words.nothing_to_skip(project.stack.plane_name(plane)))
+        if state in (ImageState.VERIFIED, ImageState.IN_PROGRESS):
+            verified = state is ImageState.VERIFIED
+            return self._refuse(words.nothing_to_skip(project.stack.plane_name(plane), verified))
         skipped = state is not ImageState.SKIPPED
         self._mark("skipped", plane, skipped)
         if skipped and project.review.suggestions():
@@ -226,6 +240,7 @@ class ReviewDock(ReviewView):
             self._arrange()
 
     def _on_plane(self, plane: int) -> None:
+        self._asked = None
         self.view.follow(plane)
         self._enable()
 
@@ -249,6 +264,7 @@ class ReviewDock(ReviewView):
         planes = range(len(project.stack)) if project is not None else ()
         self.counts.setText(figures(project.review.count(planes)) if project is not None else "")
         self.table.refresh()
+        self.view.show_known_columns()
         if project is not None:
             self.view.follow(self.bridge.plane_in_view())
         self._enable()

@@ -19,11 +19,11 @@ TIPS = (
     "The image's file, or its place in the stack.",
     "Unlabelled: nothing is known. Predicted: masks were found. In progress: you painted or accepted some. "
     "Verified: your masks are the truth.",
-    "How far the two halves of the network disagree about the image, measured against what they found: "
-    "0 % they agree, 100 % they have nothing in common.",
+    "How unsure the prediction of the image is, measured against what it found: 0 % it is sure of everything, "
+    "100 % of nothing.",
     "How well the masks agreed with yours while this image was kept back from training: 1 is perfect.",
 )
-WIDTHS = {PICTURE: SIZE[0] + 4, STATE: 80, DOUBT: 48, DICE: 42}
+WIDTHS = {PICTURE: SIZE[0] + 2, STATE: 80, DOUBT: 46, DICE: 38}
 
 ORDERS = {"order": "In order", "suggested": "Suggested first", "doubt": "Most doubtful", "state": "By state"}
 ORDERS |= {"dice": "Lowest Dice"}
@@ -50,7 +50,9 @@ class ImageTable(QAbstractTableModel):
         """Show another project's images, or none."""
         self.project = project
         stack = None if project is None else project.stack
-        self.thumbnails.show(None if stack is None else lambda number: stack.plane(number).image)
+        keeper = None if project is None else project.keeper
+        read = None if stack is None else lambda number: stack.plane(number).image
+        self.thumbnails.show(read, None if keeper is None else keeper.pictures)
         self.arrange("order", None)
 
     def arrange(self, order: str, state: ImageState | None) -> None:
@@ -147,6 +149,7 @@ class TableView(QTableView):
         self._following = False  # the row is set by us, not by the user
         self.setModel(table)
         self.setAccessibleName("Images")
+        self.setToolTip("Click an image, or go up and down with the arrow keys, and the viewer shows it.")
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -169,6 +172,11 @@ class TableView(QTableView):
         for column, width in WIDTHS.items():
             self.setColumnWidth(column, width)
         self.selectionModel().currentRowChanged.connect(self._on_row)
+
+    def show_known_columns(self) -> None:
+        """Leave the room of a column in which no image has a figure to the names."""
+        project = self._table.project
+        self.setColumnHidden(DICE, project is None or not project.review.dice)
 
     def follow(self, plane: int) -> None:
         """Choose the row of an image, without announcing it; none when the image is not shown."""

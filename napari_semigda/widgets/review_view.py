@@ -52,30 +52,12 @@ class ReviewView(Dock):
         for box in (self.state_box, self.order_box):
             box.setMinimumWidth(60)
         self.view = TableView(self.table)
-        self.next_button = button(
-            f"Next doubtful  ({keys.NEXT})",
-            "Go to the next place where the two halves of the network disagree: first those of the image in view, "
-            "then the image that is best corrected next.",
+        self.next_button, self.skip_button, self.accept_button, self.verify_button, self.toggle_button = (
+            button(keys.label(key), keys.tip(key))
+            for key in (keys.NEXT, keys.SKIP, keys.ACCEPT, keys.VERIFY, keys.TOGGLE)
         )
-        self.skip_button = button(
-            f"Skip  ({keys.SKIP})",
-            "Do not suggest the image in view any more, and go to the next one. Pressed again, it is suggested again.",
-        )
-        self.accept_button = button(
-            f"Accept slice  ({keys.ACCEPT})",
-            "Copy the predicted masks of the image in view into your masks. Ctrl+Z takes it back.",
-        )
-        self.verify_button = button(
-            f"Verify  ({keys.VERIFY})",
-            "Say that your masks of the image in view are the truth: Accept leaves them alone from then on. "
-            "Pressed again, or with Ctrl+Z, they are not.",
-        )
-        self.doubt_box = QCheckBox("Show where in doubt")
-        self.doubt_box.setToolTip("Bright where the two halves of the network disagree: look there first.")
-        self.toggle_button = button(
-            f"Hide / show  ({keys.TOGGLE})",
-            "Flip between the predicted masks, with yours as outlines on top, and yours alone.",
-        )
+        self.doubt_box = QCheckBox(words.DOUBT_BOX)
+        self.doubt_box.setToolTip(words.DOUBT_BOX_TIP)
         self.sentence = text_label("What just happened, or what to do next.")
         self.train_button = button("Open SemiGDA: Train", "The dock in which images are chosen, painted and learnt.")
 
@@ -107,7 +89,7 @@ class ReviewView(Dock):
             widget.setEnabled(images)
         for widget in (self.accept_button, self.toggle_button, self.doubt_box):
             widget.setEnabled(predicted)
-        self.verify_button.setText(f"{'Verified ✓' if verified else 'Verify'}  ({keys.VERIFY})")
+        self.verify_button.setText(keys.label(keys.VERIFY, "Verified ✓" if verified else ""))
         self.train_button.setVisible(not connected)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from napari.qt.threading import GeneratorWorker
 from psygnal import Signal
 
-from napari_semigda.engine import exchange
+from napari_semigda.engine import answers, exchange
 from napari_semigda.engine.exchange import Job, Outcome
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Prediction, Report
 
@@ -318,7 +318,7 @@ def _event(line: dict[str, Any], folder: Path | None) -> Iterator[Event]:
         case "ready":
             yield Ready(line["device"])
         case "report":
-            report = exchange.report_from_json(line, folder)
+            report = answers.report_from_json(line, folder)
             yield report
             if report.preview is not None:
                 yield report.preview
@@ -326,7 +326,7 @@ def _event(line: dict[str, Any], folder: Path | None) -> Iterator[Event]:
             known = {key: line[key] for key in BatchReport.__dataclass_fields__}
             yield BatchReport(**known | {"failed": tuple(line["failed"])})
         case "prediction":
-            yield exchange.prediction_from_json(line, folder)
+            yield answers.prediction_from_json(line, folder)
         case "done":
             model = None if line["model"] is None else Path(line["model"])
             classes = {int(number): name for number, name in line["classes"].items()}

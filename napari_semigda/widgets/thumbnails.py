@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,16 @@ SIZE = (44, 34)
 """Width and height at most, in pixels."""
 KEPT = 400
 WAITING = 40  # about what a tall table shows; who scrolls past faster than images are read waits for the last ones only
+
+
+class Kept(Protocol):
+    """Where pictures are kept from session to session; neither method ever raises."""
+
+    def get(self, plane: int) -> np.ndarray | None:
+        """(h, w, 3) uint8 of an image, or None."""
+
+    def put(self, plane: int, pixels: np.ndarray) -> None:
+        """Keep (h, w, 3) uint8."""
 
 
 class Thumbnails(QObject):
@@ -29,6 +39,7 @@ class Thumbnails(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._read: Callable[[int], Any] | None = None
+        self._on_disk: Kept | None = None
         self._kept: OrderedDict[int, QIcon] = OrderedDict()
         self._wanted: deque[int] = deque(maxlen=WAITING)
         self._lock = threading.Lock()
@@ -36,11 +47,19 @@ class Thumbnails(QObject):
         self._generation = 0
         self._drawn.connect(self._on_drawn)
 
-    def show(self, read: Callable[[int], Any] | None) -> None:
-        """Forget all pictures; `read` gives an image by its number, (H, W) or (H, W, C), in whatever thread."""
+    def show(self, read: Callable[[int], Any] | None, on_disk: Kept | None = None) -> None:
+        """Forget all pictures.
+
+        Parameters
+        ----------
+        read
+            Gives an image by its number, (H, W) or (H, W, C), in whatever thread.
+        on_disk
+            Asked before an image is read, and given what was made of it.
+        """
         with self._lock:
             self._generation += 1
-            self._read = read
+            self._read, self._on_disk = read, on_disk
             self._wanted.clear()
         self._kept.clear()
 
@@ -70,13 +89,22 @@ class Thumbnails(QObject):
                     self._thread = None
                     return
                 number = self._wanted.pop()  # what was asked for last is what is on screen
-                read, generation = self._read, self._generation
-            try:
-                pixels = thumbnail(np.asarray(read(number)))
-            except Exception:  # an image that cannot be read is said when it is looked at
-                pixels = np.zeros((*SIZE[::-1], 3), np.uint8)
+                read, on_disk, generation = self._read, self._on_disk, self._generation
+            pixels = None if on_disk is None else on_disk.get(number)
+            if pixels is None:
+                pixels = self._make(number, read, on_disk)
             with suppress(RuntimeError):  # the dock is gone
                 self._drawn.emit(generation, number, pixels)
+
+    @staticmethod
+    def _make(number: int, read: Callable[[int], Any], on_disk: Kept | None) -> np.ndarray:
+        try:
+            pixels = thumbnail(np.asarray(read(number)))
+        except Exception:  # an image that cannot be read is said when it is looked at
+            return np.zeros((*SIZE[::-1], 3), np.uint8)
+        if on_disk is not None:
+            on_disk.put(number, pixels)
+        return pixels
 
     def _on_drawn(self, generation: int, number: int, pixels: np.ndarray) -> None:
         if generation != self._generation:

@@ -13,6 +13,7 @@ from napari_semigda.engine.exchange import Outcome, Standing
 from napari_semigda.engine.types import EngineError, Prediction, Report, Settings
 from napari_semigda.project import Project
 from napari_semigda.widgets import keys, words
+from napari_semigda.widgets.key_sheet import toggle_sheet
 from napari_semigda.widgets.layers import LayerBridge
 from napari_semigda.widgets.projects import Projects
 from napari_semigda.widgets.runner import Failure, Runner
@@ -61,6 +62,7 @@ class TrainDock(TrainView):
             keys.STOP: self.stop,
             keys.ACCEPT: self.accept,
             keys.TOGGLE: self.bridge.toggle_prediction,
+            keys.SHEET: self.show_keys,
         }
         self.export_button.chosen = self._to_export
         exporting = self.export_button.exporter
@@ -95,6 +97,7 @@ class TrainDock(TrainView):
             (self.accept_button.clicked, self.accept),
             (self.toggle_button.clicked, bridge.toggle_prediction),
             (self.doubt_box.toggled, bridge.show_doubt),
+            (self.keys_button.clicked, self.show_keys),
             (self.anyway_button.clicked, self.use_last_round),
             (self.save_button.clicked, self._ask_where_to_save),
             (self.advanced.valueChanged, self._on_advanced),
@@ -164,6 +167,10 @@ class TrainDock(TrainView):
             show_info("The masks of this slice are the predicted ones already.")
         return changed or 0
 
+    def show_keys(self) -> None:
+        """Show the sheet of keys, or put it away."""
+        toggle_sheet(self.window())
+
     def use_last_round(self) -> None:
         """Take the newest model although it scored lower, and predict with it."""
         project = self.bridge.project
@@ -232,10 +239,12 @@ class TrainDock(TrainView):
         """Another image layer: listen to its project, forget the figures of the old one."""
         if self._listening is not None:
             self._listening.masks_changed.disconnect(self._on_next_round)
+            self._listening.review.marks_changed.disconnect(self._settle)
             self._listening.classes_changed.disconnect(self._on_classes)
         self._listening = project = self.bridge.project
         if project is not None:
             project.masks_changed.connect(self._on_next_round)
+            project.review.marks_changed.connect(self._settle)
             project.classes_changed.connect(self._on_classes)
             self._on_classes()
         if self._running is not None:  # the images of the run are gone, and nobody wants its masks
@@ -332,7 +341,8 @@ class TrainDock(TrainView):
         """When nothing runs: find out what the user can do next, and say it."""
         bridge, project = self.bridge, self.bridge.project
         painted, total = (len(project.painted), len(project.stack)) if project is not None else (0, 0)
-        self.counts.setText(words.painted(painted, total) if project is not None else "")
+        empty = len(project.review.empty()) if project is not None else 0
+        self.counts.setText(words.painted(painted, total, empty) if project is not None else "")
         if self._state in words.RUNNING or (self._state in (State.DONE, State.WORSE, State.ERROR) and painted):
             self._enable()
         elif project is None:
@@ -344,7 +354,8 @@ class TrainDock(TrainView):
         else:
             how_long = words.how_long(self._settings(), self._tail, self._device)
             before = self._to_correct()
-            self._enter(State.READY, words.ready(painted, total, how_long, before and before.number))
+            empty = 0 if self._settings().sparse else empty
+            self._enter(State.READY, words.ready(painted, total, how_long, before and before.number, empty))
 
     def _enter(self, state: State, sentence: str, details: str = "") -> None:
         self.run.say(sentence, details)

@@ -35,7 +35,7 @@ class TrainView(Dock):
         layout.addWidget(self.anyway_button)
         layout.addWidget(line())
         layout.addLayout(row(self.accept_button, self.toggle_button, stretch=(1, 1)))
-        layout.addWidget(self.doubt_box)
+        layout.addLayout(row(self.doubt_box, self.keys_button, stretch=(2, 1)))
         layout.addWidget(self.advanced)
         self.fill(layout)
         self._set_tab_order()
@@ -52,33 +52,25 @@ class TrainView(Dock):
             "New masks", "Make an empty masks layer for these images, with the brush and class 1 ready."
         )
         self.counts = QLabel()
-        self.counts.setToolTip("How many images hold any paint. The others are learnt from without masks.")
+        self.counts.setToolTip(
+            "How many images hold any paint, and how many you verified to hold none of your classes. "
+            "The others are learnt from without masks."
+        )
         self.classes = ClassPicker()
         self.style_label = QLabel()
         self.show_style(sparse=False)
         self.time = TimeChoice()
-        self.train_button = button(
-            f"Train  ({keys.TRAIN})",
-            "Learn from the painted and the unlabelled images. A first preview shows within a minute; "
-            "you can go on painting meanwhile.",
-        )
-        self.stop_button = button(
-            "Stop", f"End the training and keep the best result so far (key {keys.STOP.replace('-', '+')})."
-        )
+        self.train_button = button(keys.label(keys.TRAIN), keys.tip(keys.TRAIN))
+        self.stop_button = button(keys.TABLE[keys.STOP].name, keys.tip(keys.STOP))
         self.run = RunView()
         self.anyway_button = button(
             "Use the new round anyway", "Predict with the newest model although it scored lower."
         )
-        self.accept_button = button(
-            f"Accept slice  ({keys.ACCEPT})",
-            "Copy the predicted masks of the slice in view into your masks. Ctrl+Z takes it back.",
-        )
-        self.toggle_button = button(
-            f"Hide or show  ({keys.TOGGLE})",
-            "Flip between the predicted masks, with yours as outlines on top, and yours alone.",
-        )
-        self.doubt_box = QCheckBox("Show where it is in doubt")
-        self.doubt_box.setToolTip("Bright where the two halves of the network disagree: look there first.")
+        self.accept_button = button(keys.label(keys.ACCEPT), keys.tip(keys.ACCEPT))
+        self.toggle_button = button(keys.label(keys.TOGGLE), keys.tip(keys.TOGGLE))
+        self.doubt_box = QCheckBox(words.DOUBT_BOX)
+        self.doubt_box.setToolTip(words.DOUBT_BOX_TIP)
+        self.keys_button = button(keys.label(keys.SHEET), keys.tip(keys.SHEET))
         self.advanced = Advanced()
         self.save_button = button(
             "Save model…", "Save what was learnt as one .semigda file, to predict other images with."
@@ -112,6 +104,7 @@ class TrainView(Dock):
             self.accept_button,
             self.toggle_button,
             self.doubt_box,
+            self.keys_button,
             self.advanced,
         ]
         for one, following in pairwise(order):

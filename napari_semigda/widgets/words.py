@@ -39,6 +39,9 @@ ASK_FOR = {
     State.STOPPING: "Stopping, keeping the best result so far.",
 }
 
+DOUBT_BOX = "Show where in doubt"
+DOUBT_BOX_TIP = "Bright where the prediction is least sure of itself: look there first."
+
 STAGES = {
     "starting": "Starting…",
     "aligning": "Learning your masks.",
@@ -75,9 +78,9 @@ def layer(layer: Any) -> str:
     return f"{layer.name} ({count(number, 'slice')})" if number > 1 else layer.name
 
 
-def painted(number: int, total: int) -> str:
-    """How far painting has come."""
-    return f"{number} of {total} painted"
+def painted(number: int, total: int, empty: int = 0) -> str:
+    """How far painting has come; `empty` images were verified to hold none of the classes."""
+    return f"{number} of {total} painted" + (f", {empty} empty" if empty else "")
 
 
 def span(seconds: float) -> str:
@@ -94,11 +97,12 @@ def how_long(settings: Settings, tail: float, device: str) -> str:
     return f"About {span(most)}{where}"
 
 
-def ready(number: int, total: int, how_long: str, going_on_from: int | None = None) -> str:
+def ready(number: int, total: int, how_long: str, going_on_from: int | None = None, empty: int = 0) -> str:
     """What pressing Train would do; a correction goes on from the model of an earlier round, told by its number."""
-    unlabelled = count(total - number, "unlabelled image")
+    known = f"{number} painted, {empty} verified as empty" if empty else f"{number} painted"
+    unlabelled = count(total - number - empty, "unlabelled image")
     correction = "" if going_on_from is None else f", to correct round {going_on_from}"
-    return f"{number} painted, {unlabelled}. {how_long}{correction}."
+    return f"{known}, {unlabelled}. {how_long}{correction}."
 
 
 def dice(report: Report) -> str:
@@ -210,22 +214,32 @@ def image_state(state: ImageState) -> str:
     return f"✓ {state}" if state is ImageState.VERIFIED else str(state)
 
 
-def nothing_to_verify(name: str, predicted: bool) -> str:
-    """Why an image cannot be verified."""
-    how = "press Accept, or paint it, then Verify" if predicted else "paint it first"
-    return f"{name} has no masks of yours that could be verified: {how}."
+def empty_or_accept(name: str) -> str:
+    """Why an image without paint is not verified at once: something is predicted there."""
+    return (
+        f"{name} has no masks of yours: press Accept to take the predicted ones, then Verify. "
+        "If none of your classes is on it, press Verify once more."
+    )
 
 
-def nothing_to_skip(name: str) -> str:
+def empty_in_scribbles(name: str) -> str:
+    """Why an image without paint cannot be verified where only strokes are painted."""
+    return f"With scribbles, what is not painted is unknown: paint some background on {name}, then press Verify."
+
+
+def nothing_to_skip(name: str, verified: bool) -> str:
     """Why an image cannot be skipped."""
-    return f"{name} is painted, so it is not suggested anyway."
+    return f"{name} is {'verified' if verified else 'painted'}, so it is not suggested anyway."
 
 
 def marked(name: str, kind: str, on: bool) -> str:
     """What became of an image."""
-    if kind == "verified":
-        return f"{name} is verified: its masks are the truth." if on else f"{name} is not verified any more."
-    return f"{name} is skipped and will not be suggested." if on else f"{name} is suggested again."
+    if kind == "skipped":
+        return f"{name} is skipped and will not be suggested." if on else f"{name} is suggested again."
+    if not on:
+        return f"{name} is not verified any more."
+    truth = "its masks are the truth" if kind == "verified" else "none of your classes is on it"
+    return f"{name} is verified: {truth}."
 
 
 def in_doubt(name: str, place: int, places: int) -> str:

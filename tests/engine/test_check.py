@@ -149,7 +149,8 @@ def test_blank_slices_of_a_stack_are_left_out_with_a_warning(request_):
     assert same is request
     assert "3 slices" in warning and "scan, slice 0" in warning and "scan, slice 3" in warning
     unpainted = replace(stack[0], mask=np.zeros((24, 30), np.uint8))
-    assert check_request(with_plane(replace(request_, planes=(*request_.planes, stack[1])), unpainted))[1]
+    verified = with_plane(replace(request_, planes=(*request_.planes, stack[1])), unpainted)
+    assert check_request(verified)[1] == ()  # that nothing is on it is known, and learnt
     sentence = refused(with_plane(request, Plane("scan, slice 9", black, painted(), "scan")))
     assert sentence.startswith("scan, slice 9 shows nothing") and "mask" in sentence
 

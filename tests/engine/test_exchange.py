@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_semigda.engine import exchange
+from napari_semigda.engine import answers, exchange
 from napari_semigda.engine.exchange import Job, PredictRequest, Standing
 from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Prediction, Report, Settings, TrainRequest
 
@@ -203,8 +203,8 @@ def test_a_report_and_its_preview_come_back_and_leave_no_file(tmp_path):
         model=Path("/somewhere/m.semigda"),
         preview=Prediction(2, "brain, slice 2", mask, doubt, description=np.array([0.12345678, 2], np.float32)),
     )
-    line = json.dumps(exchange.report_to_json(sent, tmp_path, "answer"), allow_nan=False)
-    got = exchange.report_from_json(json.loads(line), tmp_path)
+    line = json.dumps(answers.report_to_json(sent, tmp_path, "answer"), allow_nan=False)
+    got = answers.report_from_json(json.loads(line), tmp_path)
 
     assert (got.stage, got.step, got.loss, got.dice, got.held_out) == ("learning", 7, 0.5, 0.75, ("a", "b"))
     assert got.unlabelled_loss is None

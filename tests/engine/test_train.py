@@ -12,6 +12,7 @@ from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.planner import Pace
 from napari_semigda.engine.predict import Predictor
 from napari_semigda.engine.round import Round
+from napari_semigda.engine.sampling import CropSampler
 from napari_semigda.engine.train import Trainer
 from napari_semigda.engine.types import EngineError, Plane, Settings, TrainRequest
 
@@ -42,6 +43,28 @@ def test_it_learns_discs_it_never_saw(tiny_run):
     assert reports[-1].stage == "done"
     assert reports[-1].model == model
     assert dice_of(model) > 0.8
+
+
+def test_an_empty_image_teaches_that_what_is_on_it_is_background(tmp_path, monkeypatch):
+    """One with discs that are of no class, and one that is black all over, in a stack."""
+    drawn = drawn_planes(3, 1)
+    nothing = np.zeros((64, 72), np.uint8)
+    empty = [dataclasses.replace(drawn[2], mask=nothing, group="z"), Plane("black", nothing, nothing, "z")]
+    seen = set()
+    crop = CropSampler._crop
+
+    def watched(self, index, centre):
+        image, target, weight = crop(self, index, centre)
+        if index in (2, 3) and len(self) > 1:
+            seen.add(index)
+            assert weight.all() and not target.any()
+        return image, target, weight
+
+    monkeypatch.setattr(CropSampler, "_crop", watched)
+    last = fit((*drawn[:2], *empty, drawn[3]), tmp_path / "m.semigda", max_steps=6)[-1]
+    assert seen == {2, 3}
+    assert set(last.held_out) < {"disc0", "disc1"} and len(last.held_out) == 1
+    assert np.isfinite(last.dice)
 
 
 def test_reports_say_what_a_user_wants_to_know(tiny_run):

@@ -1,16 +1,25 @@
 """Which weights of a run are kept, by the Dice on images held out."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.sampling import ClassTable
-from napari_semigda.engine.validate import Examiner
+from napari_semigda.engine.validate import Examiner, hold_out
 from napari_semigda.engine.view import PlaneReader, View
 from tests.engine.conftest import drawn_planes
+
+
+def test_an_empty_image_is_never_held_out_and_does_not_take_a_painted_one_away():
+    planes = drawn_planes(3, 1)
+    empty = tuple(replace(plane, mask=np.zeros_like(plane.mask)) for plane in planes[1:3])
+    assert hold_out((planes[0], *empty)) == ()
+    assert hold_out((*empty, *planes[:2])) in ((2,), (3,))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt
 
 from napari_semigda.store import ProjectStore
 from napari_semigda.widgets import commands
+from napari_semigda.widgets.key_sheet import KeySheet
 from napari_semigda.widgets.project_row import NO_PROJECT
 from napari_semigda.widgets.words import State
 
@@ -182,6 +183,33 @@ def test_what_is_wrong_is_one_sentence_and_the_layers_stay(viewer, make_dock, fo
     assert dock.state is State.NO_MASKS
 
 
+def test_a_disk_that_takes_nothing_is_said_until_it_does(viewer, make_dock, folder, notifications, monkeypatch):
+    from napari_semigda.store import writer
+
+    monkeypatch.setattr(writer, "RETRY_S", 0.05)
+    dock = make_dock()
+    dock.projects.new(folder)
+    masks = folder / "semigda" / "masks"
+    masks.write_text("in the way")
+    stroke(viewer, (30, 20), (30, 40))
+    wait_for(lambda: dock.project_row.saved.text() == "not saved", 5)
+    assert "cannot be saved" in notifications[-1] and notifications[-1] == dock.project_row.saved.toolTip()
+    masks.unlink()
+    wait_for(lambda: dock.project_row.saved.text() == "saved as you go", 5)
+    assert notifications[-1] == "Everything is saved again."
+    np.testing.assert_array_equal(mask_of(folder, 1), dock.bridge.masks.data[1])
+    assert dock.bridge.masks.data[1].any()
+    dock.projects.close()
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("napari_semigda.store.files.FileLock", refuse)
+    assert dock.projects.open(folder)
+    assert dock.project_row.saved.text() == "not saved"
+    assert "cannot be written to (Read-only file system)" in notifications[-1]
+
+
 def test_no_other_masks_layer_can_take_the_place_of_a_projects_own(viewer, make_dock, folder, notifications):
     dock = make_dock()
     dock.projects.new(folder)
@@ -208,7 +236,7 @@ def test_images_of_two_sizes_are_painted_and_predicted(viewer, make_dock, folder
         stroke(viewer, (24, 24), (24, 40))
     dock.train_button.click()
     wait_for(lambda: dock.state is State.DONE)
-    predicted = dock.bridge.ours("predicted").data
+    predicted = np.asarray(dock.bridge.ours("predicted").data)
     assert predicted.any(axis=(1, 2)).all()
     assert not predicted[:4, 64:].any()
     assert not predicted[4, :, 60:].any()
@@ -248,6 +276,8 @@ def test_a_project_json_that_is_dropped_opens_the_dock_with_it(viewer, folder, t
     assert dock.project_row.value() == folder
     assert commands.train_dock() is dock
     monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(tmp_path))
+    commands.show_keys()
+    assert viewer.window._qt_window.findChild(KeySheet).isVisible()
     commands.new_project()  # a folder without images: said, and nothing else happens
     assert dock.project_row.value() == folder
     dock.close_session()

@@ -94,8 +94,8 @@ def test_no_key_of_the_docks_is_one_that_napari_has_for_images_masks_or_the_view
     from napari.settings import get_settings
     from napari.utils.action_manager import action_manager
 
-    ours = {keys.TRAIN, keys.STOP, keys.ACCEPT, keys.TOGGLE, keys.VERIFY, keys.SKIP, keys.NEXT}
-    assert len(ours) == 7
+    ours = set(keys.TABLE) - {keys.UNDO, keys.REDO}  # which are taken over on purpose
+    assert len(ours) == 8
     ours = {key.replace("-", "+") for key in ours}
     asked = (Image, Labels, ViewerModel)  # what is asked for a key when images or masks are selected
     for name, bound in get_settings().shortcuts.shortcuts.items():
@@ -223,6 +223,53 @@ def test_strokes_accept_and_verify_are_taken_back_in_the_order_they_were_made(vi
         np.testing.assert_array_equal(masks.data, data)
         assert marks.is_verified(0) is verified
     assert "is not verified any more" in review.sentence.text()
+
+
+def test_an_image_without_any_of_the_classes_is_verified_as_empty_and_that_is_undone(viewer, both, notifications):
+    train, review = both
+    marks = train.bridge.project.review
+    train.bridge.masks.brush_size = 10
+    stroke(viewer, (30, 20), (30, 40))
+    viewer.dims.set_current_step(0, 3)
+    press(viewer, Qt.Key.Key_D)
+    let_run(0.2)
+    assert states(review)[3] == "✓ verified"
+    assert "ax3.png is verified: none of your classes is on it" in review.sentence.text()
+    assert train.counts.text() == "1 of 4 painted, 1 empty"
+    assert "1 painted, 1 verified as empty, 2 unlabelled images" in train.run.sentence.text()
+    press(viewer, Qt.Key.Key_Z, CONTROL)
+    assert not marks.is_verified(3) and train.counts.text() == "1 of 4 painted"
+    press(viewer, Qt.Key.Key_Z, CONTROL | SHIFT)
+    assert marks.is_verified(3)
+    stroke(viewer, (30, 20), (30, 40))  # something is on it after all
+    let_run(0.2)
+    assert states(review)[3] == "in progress"
+    press(viewer, Qt.Key.Key_Z, CONTROL)
+    let_run(0.2)
+    assert states(review)[3] == "✓ verified"
+    assert notifications == []
+
+    predict(train, [], [], [], [])
+    viewer.dims.set_current_step(0, 2)
+    press(viewer, Qt.Key.Key_D)  # perhaps Accept was forgotten
+    assert "press Accept to take the predicted ones" in notifications[-1] and not marks.is_verified(2)
+    press(viewer, Qt.Key.Key_D)
+    assert marks.is_verified(2)
+    press(viewer, Qt.Key.Key_A)
+    assert "is verified, so its masks stay as they are" in notifications[-1]
+    press(viewer, Qt.Key.Key_D)
+    assert not marks.is_verified(2)
+    train.advanced.sparse.value = True
+    press(viewer, Qt.Key.Key_D)
+    assert "With scribbles, what is not painted is unknown" in notifications[-1] and not marks.is_verified(2)
+    assert train.bridge.project.keeper.flush()
+    assert (mask_file(train, 3), mask_file(train, 2)) == ((True, False), (False, False))
+
+
+def mask_file(train, number):
+    """Whether there is a mask on disk, and whether it holds any paint."""
+    path = train.bridge.project.keeper.home / "masks" / f"ax{number}.tif"
+    return path.exists(), path.exists() and bool(np.asarray(Image.open(path)).any())
 
 
 def test_the_table_and_the_slider_follow_each_other(viewer, both):
@@ -376,6 +423,19 @@ def test_a_small_picture_of_any_image(shape, dtype):
     assert small.dtype == np.uint8 and small.shape[2] == 3
     assert small.shape[0] <= SIZE[1] and small.shape[1] <= SIZE[0]
     assert small.std() > 0
+
+
+def test_pictures_of_a_project_are_made_once(viewer, both, monkeypatch):
+    train, review = both
+    folder = train.bridge.project.keeper.home / "pictures"
+    wait_for(lambda: all(review.table.thumbnails.get(plane) for plane in range(4)), 10)
+    assert len(list(folder.glob("ax*.png"))) == 4
+    made = []
+    monkeypatch.setattr("napari_semigda.widgets.thumbnails.thumbnail", made.append)
+    review.table.show(train.bridge.project)
+    review.view.viewport().repaint()
+    wait_for(lambda: all(review.table.thumbnails.get(plane) for plane in range(4)), 10)
+    assert made == []
 
 
 def test_an_image_that_cannot_be_read_does_not_stop_the_others(viewer, make_dock, make_review, tmp_path):

@@ -196,7 +196,7 @@ def test_every_kind_of_image_is_painted_and_predicted(viewer, make_dock, kind):
     assert dock.state is State.READY, dock.run.sentence.text()
     dock.train_button.click()
     wait_for(lambda: dock.state is State.DONE)
-    predicted = dock.bridge.ours("predicted").data
+    predicted = np.asarray(dock.bridge.ours("predicted").data)
     assert predicted.shape == masks.data.shape
     assert all(plane.any() for plane in predicted.reshape(-1, 64, 72))
 

@@ -1,0 +1,76 @@
+"""What the training process answers: reports and predictions as lines of JSON, their arrays as files beside them.
+
+Neither torch nor Qt is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_semigda.engine.arrays import inside, load_array, save_array
+from napari_semigda.engine.types import EngineError, Prediction, Report
+
+
+def prediction_to_json(prediction: Prediction, folder: Path, stem: str) -> dict[str, Any]:
+    """Write the arrays of `prediction` into `folder` as ``STEM-mask.npy`` and ``STEM-doubt.npy`` and name them."""
+    mask, doubt = f"{stem}-mask.npy", f"{stem}-doubt.npy"
+    save_array(folder / mask, np.asarray(prediction.mask, np.uint8))
+    # Doubt is looked at, never computed with: 256 steps are plenty and a quarter of the memory.
+    save_array(folder / doubt, np.clip(np.nan_to_num(prediction.doubt) * 255, 0, 255).astype(np.uint8))
+    content = {"plane": prediction.index, "name": prediction.name, "mask": mask, "doubt": doubt}
+    if prediction.description is not None:
+        content["description"] = np.nan_to_num(prediction.description).round(4).tolist()
+    return content
+
+
+def prediction_from_json(content: Mapping[str, Any], folder: Path) -> Prediction:
+    """Read a prediction into memory and remove its files, so that none pile up.
+
+    Returns
+    -------
+    Prediction
+        `mask` (H, W) uint8; `doubt` (H, W) float32 in [0, 1], in steps of 1/255.
+    """
+    paths = [inside(folder, content[key]) for key in ("mask", "doubt")]
+    mask, doubt = (load_array(path, mapped=False) for path in paths)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    if mask.ndim != 2 or mask.shape != doubt.shape:
+        raise EngineError(f"The prediction of {content['name']} is damaged: press Train again.")
+    description = np.array(content["description"], np.float32) if "description" in content else None
+    doubt = doubt.astype(np.float32) / 255
+    return Prediction(int(content["plane"]), content["name"], mask, doubt, description=description)
+
+
+def report_to_json(report: Report, folder: Path, stem: str) -> dict[str, Any]:
+    """A report as plain JSON values; the arrays of its preview go to `folder`."""
+    content = {key: value for key, value in vars(report).items() if key not in ("preview", "dice_by_class")}
+    content["dice_by_class"] = {str(number): _finite(dice) for number, dice in report.dice_by_class.items()}
+    content["dice_by_image"] = {name: dice for name, dice in report.dice_by_image.items() if np.isfinite(dice)}
+    content["model"] = None if report.model is None else str(report.model)
+    for key in ("loss", "unlabelled_loss", "dice", "remaining"):
+        content[key] = _finite(content[key])
+    if report.preview is not None:
+        content["preview"] = prediction_to_json(report.preview, folder, stem)
+    return content
+
+
+def report_from_json(content: Mapping[str, Any], folder: Path) -> Report:
+    """The report that `report_to_json` wrote, its preview read into memory."""
+    known = {key: value for key, value in content.items() if key in Report.__dataclass_fields__}
+    preview = known.pop("preview", None)
+    known["model"] = Path(known["model"]) if known.get("model") else None
+    known["held_out"] = tuple(known.get("held_out", ()))
+    known["dice_by_class"] = {int(number): dice for number, dice in known.get("dice_by_class", {}).items()}
+    report = Report(**known)
+    return report if preview is None else replace(report, preview=prediction_from_json(preview, folder))
+
+
+def _finite(value: float | None) -> float | None:
+    """None for NaN and infinities, which JSON does not have."""
+    return float(value) if value is not None and np.isfinite(value) else None
