@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_semigda.engine.findings import Findings
+from napari_semigda.engine.metrics import AS_GOOD
 from napari_semigda.engine.types import (
     BatchRequest,
     EngineError,
@@ -54,15 +56,29 @@ class Standing:
     dice: float | None = None
     held_out: tuple[str, ...] = ()
     number: int = 0
+    classes: tuple[int, ...] = ()  # ids that it finds
+    dice_by_image: Mapping[str, float] = field(default_factory=dict)  # of each held-out image
 
-    def beats(self, other: Standing, tolerance: float = 0.005) -> bool:
+    @classmethod
+    def of(cls, model: Path, last: Report, number: int = 0) -> Standing:
+        """How good the model of a round is, by the round's last report."""
+        classes = tuple(sorted(last.findings.painted)) if last.findings is not None else ()
+        by_image = {name: dice for name, dice in last.dice_by_image.items() if np.isfinite(dice)}
+        return cls(model, last.dice, last.held_out, number, classes, by_image)
+
+    def beats(self, other: Standing, tolerance: float = AS_GOOD) -> bool:
         """Whether this model is clearly better than `other`, judged on the very same images.
 
-        Dice of different held-out images says nothing about which model is better, so the answer is then no.
+        Dice of different held-out images, or of other classes, says nothing about which model is better, so the answer
+        is then no.
         """
-        if self.dice is None or other.dice is None or not self.held_out or set(self.held_out) != set(other.held_out):
+        if self.dice is None or other.dice is None or not self.held_out or self.classes != other.classes:
             return False
-        return self.dice > other.dice + tolerance
+        mine, its = self.dice, other.dice
+        if set(self.held_out) != set(other.held_out):
+            shared = self.dice_by_image.keys() & other.dice_by_image.keys()
+            mine, its = (float(np.mean([x.dice_by_image[name] for name in shared] or [0])) for x in (self, other))
+        return mine > its + tolerance
 
 
 @dataclass(frozen=True)
@@ -220,6 +236,7 @@ def _describe(job: Job) -> dict[str, Any]:
         "init": None if request.init is None else str(request.init),
         "classes": {str(number): name for number, name in request.classes.items()},
         "settings": asdict(request.settings),
+        "hold_out": list(request.hold_out),
     }
 
 
@@ -304,10 +321,12 @@ def _job(content: dict[str, Any], folder: Path) -> Job:
             settings=Settings(**content["settings"]),
             init=None if content["init"] is None else Path(content["init"]),
             classes={int(number): name for number, name in content["classes"].items()},
+            hold_out=tuple(content["hold_out"]),
         )
     before = content["before"]
     if before is not None:
-        before = Standing(**(before | {"model": Path(before["model"]), "held_out": tuple(before["held_out"])}))
+        sequences = {key: tuple(before[key]) for key in ("held_out", "classes")}
+        before = Standing(**(before | sequences | {"model": Path(before["model"])}))
     return Job(request, int(content["generation"]), int(content["view"]), before)
 
 
@@ -368,6 +387,7 @@ def prediction_from_json(content: Mapping[str, Any], folder: Path) -> Prediction
 def report_to_json(report: Report, folder: Path, stem: str) -> dict[str, Any]:
     """A report as plain JSON values; the arrays of its preview go to `folder`."""
     content = {key: value for key, value in vars(report).items() if key not in ("preview", "dice_by_class")}
+    content["findings"] = None if report.findings is None else report.findings.to_json()
     content["dice_by_class"] = {str(number): _finite(dice) for number, dice in report.dice_by_class.items()}
     content["dice_by_image"] = {name: dice for name, dice in report.dice_by_image.items() if np.isfinite(dice)}
     content["model"] = None if report.model is None else str(report.model)
@@ -384,6 +404,7 @@ def report_from_json(content: Mapping[str, Any], folder: Path) -> Report:
     preview = known.pop("preview", None)
     known["model"] = Path(known["model"]) if known.get("model") else None
     known["held_out"] = tuple(known.get("held_out", ()))
+    known["findings"] = Findings.from_json(known["findings"]) if known.get("findings") else None
     known["dice_by_class"] = {int(number): dice for number, dice in known.get("dice_by_class", {}).items()}
     report = Report(**known)
     return report if preview is None else replace(report, preview=prediction_from_json(preview, folder))
