@@ -31,7 +31,7 @@ from napari_semigda.engine.check import check_layout, check_mask
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
 from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.types import EngineError, Report, Settings, TrainRequest
-from napari_semigda.engine.verdict import Trained, Verdict, judge
+from napari_semigda.engine.verdict import Trained
 from napari_semigda.review import Marks, Review
 from napari_semigda.stacks import ImageStack
 
@@ -303,13 +303,19 @@ class Project:
         self._rounds_changed()
         return done
 
-    def verdict(self) -> Verdict | None:
-        """Whether the newest round made it better, in figures and in words; None before the first."""
-        known = [
-            Trained(each.standing.number, each.findings, each.labelled, each.before, each.kept_before)
+    def trained(self) -> list[Trained]:
+        """What is known of all rounds, to judge them by."""
+        in_use = None if self.in_use is None else self.in_use.number
+        return [
+            Trained(
+                each.standing.number,
+                each.findings,
+                each.labelled,
+                each.before,
+                kept_before=each.kept_before and each.before == in_use,  # unless the user has chosen otherwise
+            )
             for each in self.rounds
         ]
-        return judge(known, self.classes) if known else None
 
     def _know_dice(self) -> None:
         """Dice of the held-out images, of the model in use."""

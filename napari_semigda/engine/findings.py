@@ -43,8 +43,8 @@ class Opinion(NamedTuple):
 class Opinions(NamedTuple):
     """Of one painted image, by two models."""
 
-    now: Opinion
-    """By the weights that the round ended with; they may have trained on the image."""
+    now: Opinion | None
+    """By the weights that the round ended with, which may have trained on the image; None where time was short."""
     before: Opinion | None = None
     """By the weights that it went on from, which had never seen it; None for images that they had seen."""
 
@@ -158,9 +158,12 @@ def _scores_to_json(scores: Scores) -> dict[str, Any]:
 
 def _scores_from_json(content: Mapping[str, Any]) -> Scores:
     return {
-        str(name): {int(c): Score(*map(_number, values)) for c, values in by_class.items()}
-        for name, by_class in content.items()
+        str(name): {int(c): _score(*values) for c, values in by_class.items()} for name, by_class in content.items()
     }
+
+
+def _score(dice: Any, iou: Any, hausdorff: Any) -> Score:
+    return Score(_number(dice), _number(iou), _number(hausdorff))
 
 
 def _opinion_to_json(opinion: Opinion) -> list[Any]:
@@ -169,10 +172,12 @@ def _opinion_to_json(opinion: Opinion) -> list[Any]:
 
 def _opinions_from_json(content: Sequence[Any]) -> Opinions:
     now, before = content
-    return Opinions(_opinion(now), None if before is None else _opinion(before))
+    return Opinions(_opinion(now), _opinion(before))
 
 
-def _opinion(content: Sequence[Any]) -> Opinion:
+def _opinion(content: Sequence[Any] | None) -> Opinion | None:
+    if content is None:
+        return None
     dice, swap, gain, reached = content
     pair = None
     if swap is not None:

@@ -40,6 +40,7 @@ from napari_semigda.engine.types import EngineError, Report, Stage, TrainRequest
 from napari_semigda.engine.validate import Examiner, hold_out
 from napari_semigda.engine.verdict import Trained, judge
 from napari_semigda.engine.view import PlaneReader, View, choose_view
+from napari_semigda.engine.wording import sentences
 
 ALIGN_UNTIL = 0.08
 UNLABELLED_FROM = 0.5
@@ -250,7 +251,8 @@ class Round:
 
     def _time_to_look(self) -> Callable[[], bool]:
         """Whether one more painted image can be held against its mask; the answer turns to no quite soon."""
-        end = self.clock.read() + LOOK_AT_PAINT * self.clock.seconds
+        share = LOOK_AT_PAINT * (3 if self.examiner.worse else 1)  # then somebody will want to know why
+        end = self.clock.read() + share * self.clock.seconds
         return lambda: self.clock.read() < end and not self._stopped()
 
     def _standing(self) -> float:
@@ -355,7 +357,7 @@ class Round:
     def _verdict(self) -> str:
         names = {entry["id"]: entry["name"] for entry in self._classes()}
         before = self.earlier.get("training", {}).get("rounds")
-        return " ".join(judge([Trained((before or 0) + 1, self.findings, before=before)], names).sentences)
+        return " ".join(sentences(judge([Trained((before or 0) + 1, self.findings, before=before)]), names))
 
     def _header(self) -> dict:
         trained = [self.planes[i].name for i in self.teaching if i not in self.examiner.held_out]

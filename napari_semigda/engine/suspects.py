@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from statistics import median
 
-from napari_semigda.engine.findings import Findings, Opinion, Opinions
+from napari_semigda.engine.findings import Findings, Opinions
 
 _GAIN, _REACHED = 0.25, 0.5  # Dice that an exchange of two classes must add, and reach
 _LEAST_BELOW = 0.2  # Dice
@@ -43,7 +43,7 @@ def suspects(findings: Findings, worse: bool) -> tuple[Suspect, ...]:
     found.sort(key=lambda each: -max(o.gain for o in opinions[each.image] if o is not None))
     if worse:
         rest = {name: both for name, both in opinions.items() if name not in swapped and both.before is not None}
-        usual = [both.now.dice for name, both in opinions.items() if name not in swapped]
+        usual = [both.now.dice for name, both in opinions.items() if name not in swapped and both.now is not None]
         found += [Suspect(name) for name, both in rest.items() if _unlike(both, usual)]
     return tuple(found)
 
@@ -51,17 +51,14 @@ def suspects(findings: Findings, worse: bool) -> tuple[Suspect, ...]:
 def _swap(both: Opinions) -> tuple[int, int] | None:
     """Two classes that seem exchanged to the model that never saw the image, or failing that to the newest."""
     opinion = both.before or both.now
-    return opinion.swap if _is_swap(opinion) else None
-
-
-def _is_swap(opinion: Opinion) -> bool:
-    return opinion.swap is not None and opinion.gain >= _GAIN and opinion.reached >= _REACHED
+    sure = opinion is not None and opinion.gain >= _GAIN and opinion.reached >= _REACHED
+    return opinion.swap if sure else None
 
 
 def _unlike(both: Opinions, usual: list[float]) -> bool:
     """Whether both models disagree with a mask far more than with the others."""
     usual = [value for value in usual if not math.isnan(value)]
-    if len(usual) <= _OTHERS or math.isnan(both.now.dice):
+    if both.now is None or math.isnan(both.now.dice) or len(usual) <= _OTHERS:
         return False
     middle = median(usual)
     deviation = median(abs(value - middle) for value in usual)

@@ -124,6 +124,13 @@ class Examiner:
             self._peak = max(self._peak, found.mean)
             self._kept, self.best = found, average.snapshot()
 
+    @property
+    def worse(self) -> bool:
+        """Whether nothing that was examined was as good as the start."""
+        if self._start is None or self._kept is None:
+            return False
+        return self._kept is self._start or self._kept.mean < self._start.mean - AS_GOOD
+
     def still_as_good(self, model: SemiGDA, average: MovingAverage) -> bool:
         """Once the held-out images have joined training, Dice on them falls only if something went wrong."""
         mean = self._score(self._look(model, average)).mean
@@ -155,7 +162,8 @@ class Examiner:
         they were examined.
         """
         painted = [i for i, plane in enumerate(self._planes) if plane.mask is not None]
-        opinions = {self._planes[i].name: Opinions(o, self._before.get(i)) for i, o in self._now.items()}
+        looked_at = self._before | self._now
+        opinions = {self._planes[i].name: Opinions(self._now.get(i), self._before.get(i)) for i in looked_at}
         if self._kept is not None:
             for i, mask in zip(self.held_out, self._kept.masks, strict=True):
                 opinions[self._planes[i].name] = Opinions(self._opinion(mask, i))

@@ -9,6 +9,7 @@ from napari_semigda.widgets import keys, words
 from napari_semigda.widgets.dock import Dock, button, row
 from napari_semigda.widgets.progress import text_label
 from napari_semigda.widgets.review_table import BY_COLUMN, ORDERS, ImageTable, TableView
+from napari_semigda.widgets.rounds import RoundsView
 
 
 class ReviewView(Dock):
@@ -27,6 +28,7 @@ class ReviewView(Dock):
         layout.addLayout(row(self.accept_button, self.verify_button, stretch=(1, 1)))
         layout.addLayout(row(self.doubt_box, self.toggle_button, stretch=(3, 2)))
         layout.addWidget(self.sentence)
+        layout.addWidget(self.rounds)
         layout.addWidget(self.train_button)
         self.fill(layout)
         for one, following in pairwise(self._in_order()):
@@ -77,11 +79,13 @@ class ReviewView(Dock):
             "Flip between the predicted masks, with yours as outlines on top, and yours alone.",
         )
         self.sentence = text_label("What just happened, or what to do next.")
+        self.rounds = RoundsView()
         self.train_button = button("Open SemiGDA: Train", "The dock in which images are chosen, painted and learnt.")
 
     def _in_order(self) -> list[QWidget]:
         boxes = [self.state_box, self.order_box, self.view, self.next_button, self.skip_button]
-        return [*boxes, self.accept_button, self.verify_button, self.doubt_box, self.toggle_button, self.train_button]
+        boxes += [self.accept_button, self.verify_button, self.doubt_box, self.toggle_button]
+        return [*boxes, self.rounds.choice, self.train_button]
 
     def set_order(self, order: str) -> None:
         """Choose one of `ORDERS`."""

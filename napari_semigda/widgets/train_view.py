@@ -10,6 +10,7 @@ from napari_semigda.widgets.classes import ClassPicker
 from napari_semigda.widgets.dock import Dock, button, line, row
 from napari_semigda.widgets.progress import RunView
 from napari_semigda.widgets.project_row import ProjectRow
+from napari_semigda.widgets.rounds import RoundChoice
 from napari_semigda.widgets.words import State
 
 
@@ -32,6 +33,7 @@ class TrainView(Dock):
         layout.addLayout(row(self.train_button, self.stop_button, stretch=(2, 1)))
         layout.addWidget(self.run)
         layout.addWidget(self.anyway_button)
+        layout.addWidget(self.round_choice)
         layout.addWidget(line())
         layout.addLayout(row(self.accept_button, self.toggle_button, stretch=(1, 1)))
         layout.addWidget(self.doubt_box)
@@ -65,6 +67,7 @@ class TrainView(Dock):
             "Stop", f"End the training and keep the best result so far (key {keys.STOP.replace('-', '+')})."
         )
         self.run = RunView()
+        self.round_choice = RoundChoice()
         self.anyway_button = button(
             "Use the new round anyway", "Predict with the newest model although it scored lower."
         )
@@ -106,6 +109,7 @@ class TrainView(Dock):
         order += [
             self.train_button,
             self.stop_button,
+            self.round_choice,
             self.accept_button,
             self.toggle_button,
             self.doubt_box,
@@ -135,6 +139,7 @@ class TrainView(Dock):
         self.new_masks_button.setEnabled(has_images and not running)
         self.classes.setEnabled(state not in (State.NO_IMAGES, State.NO_MASKS))
         self.time.setEnabled(not running)
+        self.round_choice.setEnabled(not running)
         self.advanced.enable_form(not running)
         self.train_button.setEnabled(state in words.CAN_TRAIN)
         self.stop_button.setEnabled(state in words.CAN_STOP)
