@@ -125,10 +125,10 @@ class RoundsCurve(QWidget):
         self.update()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        return QSize(280, HEIGHT + 20)
+        return QSize(280, HEIGHT + 4)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        return QSize(120, HEIGHT + 20)
+        return QSize(120, HEIGHT + 4)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
         if not self._points:
@@ -148,10 +148,10 @@ class RoundsCurve(QWidget):
             return box.bottom() - (dice - bottom) / (1 - bottom) * box.height()
 
         for class_id in sorted({c for point in self._points for c in point.by_class}):
-            painter.setPen(QPen(QColor(class_hex(class_id)), 1.5))
+            painter.setPen(QPen(QColor(class_hex(class_id)), 2))
             heights = [up(point.by_class.get(class_id, math.nan)) for point in self._points]
             self._join(painter, across, heights)
-        painter.setPen(QPen(text, 2.5))
+        painter.setPen(QPen(text, 3))
         heights = [up(point.dice.mean) for point in self._points]
         self._join(painter, across, heights)
         for point, x, y in zip(self._points, across, heights, strict=True):

@@ -278,6 +278,7 @@ class ReviewDock(ReviewView):
     def say(self, sentence: str) -> None:
         """Show one sentence below the buttons."""
         self.sentence.setText(sentence)
+        self.sentence.setVisible(bool(sentence))
 
 
 def share_place(one: QWidget, other: QWidget) -> None:

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_semigda.review import ImageState
 from napari_semigda.widgets import keys, words
@@ -54,6 +54,9 @@ class ReviewView(Dock):
         for box in (self.state_box, self.order_box):
             box.setMinimumWidth(60)
         self.view = TableView(self.table)
+        # It takes what room there is, and gives way to the verdict before the dock has to scroll.
+        self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
+        self.view.setMinimumHeight(120)
         self.next_button = button(
             f"Next doubtful  ({keys.NEXT})",
             "Go to the next place where the two halves of the network disagree: first those of the image in view, "
@@ -72,7 +75,7 @@ class ReviewView(Dock):
             "Say that your masks of the image in view are the truth: Accept leaves them alone from then on. "
             "Pressed again, or with Ctrl+Z, they are not.",
         )
-        self.doubt_box = QCheckBox("Show where in doubt")
+        self.doubt_box = QCheckBox("Show doubt")
         self.doubt_box.setToolTip("Bright where the two halves of the network disagree: look there first.")
         self.toggle_button = button(
             f"Hide / show  ({keys.TOGGLE})",

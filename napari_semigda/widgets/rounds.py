@@ -103,11 +103,15 @@ def _class_table(verdict: Verdict, names: dict[int, str]) -> str:
     """Dice, its change and the distance of the borders of every class; empty when there are no figures."""
     if not verdict.classes:
         return ""
-    rows = ["<tr><td></td><td>Dice&nbsp;</td><td>change&nbsp;</td><td>border</td></tr>"]
+    rows = ["<tr><td></td><td>Dice</td><td>change&nbsp;</td><td>border</td></tr>"]
     for each in verdict.classes:
         name = f'<font color="{class_hex(each.id)}">■</font> {escape(names.get(each.id, f"class {each.id}"))}'
-        cells = (name, figure(each.dice), _change(each.change), _pixels(each.hausdorff))
-        rows.append("<tr>" + "".join(f"<td>{cell}&nbsp;&nbsp;</td>" for cell in cells) + "</tr>")
+        dice = figure(each.dice).replace("(0.", "(.").replace("–0.", "–.")  # three figures side by side in 300 pixels
+        cells = "".join(
+            f'<td style="white-space:nowrap">{cell}&nbsp;</td>'
+            for cell in (dice, _change(each.change), _pixels(each.hausdorff))
+        )
+        rows.append(f"<tr><td>{name}&nbsp;</td>{cells}</tr>")
     return f"<table>{''.join(rows)}</table>"
 
 
@@ -116,4 +120,4 @@ def _change(change: Estimate | None) -> str:
 
 
 def _pixels(distance: Estimate) -> str:
-    return "–" if not distance.images else f"{distance.mean:.1f}&nbsp;px"
+    return "–" if not distance.images else f"{distance.mean:.1f} px"
