@@ -29,7 +29,9 @@ from psygnal import Signal
 
 from napari_semigda.engine.check import check_layout, check_mask
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
+from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.types import EngineError, Report, Settings, TrainRequest
+from napari_semigda.engine.verdict import Trained
 from napari_semigda.review import Marks, Review
 from napari_semigda.stacks import ImageStack
 
@@ -45,7 +47,11 @@ class Round:
     settings: Settings
     dice_by_class: Mapping[int, float] = field(default_factory=dict)
     date: str = ""
-    dice_by_image: Mapping[str, float] = field(default_factory=dict)
+    before: int | None = None
+    """Number of the round in use until then."""
+    kept_before: bool = False
+    """Whether that one stayed in use because this one was worse."""
+    findings: Findings = field(default_factory=Findings)
 
 
 class Keeper(Marks, Protocol):
@@ -193,7 +199,7 @@ class Project:
         afresh : bool
             Start from new weights even when a round went before.
         """
-        same = self.rounds and self.rounds[-1].settings.backbone == backbone
+        same = any(each.standing == self.in_use and each.settings.backbone == backbone for each in self.rounds)
         return self.in_use if same and not afresh else None
 
     def snapshot(self, settings: Settings, view: int = 0, afresh: bool = False) -> Job:
@@ -237,6 +243,7 @@ class Project:
             settings=settings,
             init=None if going_on is None else going_on.model,
             classes=self.classes,
+            hold_out=() if self.in_use is None else self.in_use.held_out,
         )
         request.out.parent.mkdir(parents=True, exist_ok=True)
         return self._job(request, view, self.in_use)
@@ -280,23 +287,47 @@ class Project:
             return None
         # Kept rounds are named after their files: one whose file is lost must not share its number with another.
         number = len(self.rounds) + 1 if self.keeper is None else int(job.request.out.stem.rpartition("-")[2])
-        standing = Standing(job.request.out, last.dice, last.held_out, number)
+        standing = Standing.of(job.request.out, last, number)
         labelled = sum(plane.mask is not None for plane in job.request.planes)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         figures = {
             number: dice for number, dice in last.dice_by_class.items() if dice is not None and np.isfinite(dice)
         }
-        by_image = {name: dice for name, dice in last.dice_by_image.items() if np.isfinite(dice)}
-        done = Round(standing, labelled, last.elapsed, outcome.stopped, job.request.settings, figures, now, by_image)
+        done = Round(
+            standing,
+            labelled,
+            last.elapsed,
+            outcome.stopped,
+            job.request.settings,
+            figures,
+            now,
+            before=None if job.before is None else job.before.number,
+            kept_before=outcome.kept,
+            findings=last.findings or Findings(),
+        )
         self.rounds.append(done)
         if not outcome.kept:
             self.in_use = standing
         self._rounds_changed()
         return done
 
+    def trained(self) -> list[Trained]:
+        """What is known of all rounds, to judge them by."""
+        in_use = None if self.in_use is None else self.in_use.number
+        return [
+            Trained(
+                each.standing.number,
+                each.findings,
+                each.labelled,
+                each.before,
+                kept_before=each.kept_before and each.before == in_use,  # unless the user has chosen otherwise
+            )
+            for each in self.rounds
+        ]
+
     def _know_dice(self) -> None:
         """Dice of the held-out images, of the model in use."""
-        figures = next((each.dice_by_image for each in self.rounds if each.standing == self.in_use), {})
+        figures = {} if self.in_use is None else self.in_use.dice_by_image
         names = {self.stack.plane_name(index): index for index in range(len(self.stack))} if figures else {}
         self.review.dice = {names[name]: dice for name, dice in figures.items() if name in names}
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_semigda.batch import run_batch
+from napari_semigda.engine.findings import Findings, Painted
+from napari_semigda.engine.metrics import Score
 from napari_semigda.engine.types import EngineError, Prediction, Report
 from napari_semigda.engine.worker import run
 
@@ -49,7 +51,9 @@ class FakeTrainer:
         request.out.write_text(json.dumps({"wish": wish, "init": str(request.init), "thread": os.getpid()}))
         dice = 0.9 if request.init is None or "worse" not in wish else 0.5
         stage = "stopped" if self._stop.is_set() else "done"
+        scores = {name: {1: Score(dice, dice, 2.0)} for name in held_out}
         figures = {"dice": dice, "held_out": held_out, "dice_by_image": dict.fromkeys(held_out, dice)}
+        figures["findings"] = Findings(scores, painted={1: Painted(900, 2)})
         yield Report(stage, steps, 1.0, steps / 10, model=request.out, **figures)
 
 

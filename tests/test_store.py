@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -18,7 +19,10 @@ import tifffile
 from PIL import Image
 
 from napari_semigda.engine.exchange import Outcome
+from napari_semigda.engine.findings import Findings, Painted
+from napari_semigda.engine.metrics import Score
 from napari_semigda.engine.types import EngineError, Report, Settings
+from napari_semigda.engine.verdict import judge
 from napari_semigda.images import labelled_planes, read_mask
 from napari_semigda.project import Project
 from napari_semigda.stacks import ImageStack
@@ -149,6 +153,8 @@ def test_rounds_and_the_model_in_use_are_kept(painted, opened):
         report = Report(
             "done", elapsed=60, dice=dice, held_out=("ax0.png",), dice_by_class={1: dice, 2: None, 3: float("nan")}
         )
+        scores = {"ax0.png": {1: Score(dice, 0.7, 2.5)}}
+        report = replace(report, findings=Findings(scores, painted={1: Painted(16, 1)}))
         project.finish(job.generation, Outcome(job.request.out), report)
     project.use(project.rounds[0].standing)
     project.close()
@@ -156,6 +162,10 @@ def test_rounds_and_the_model_in_use_are_kept(painted, opened):
     assert again.rounds == project.rounds
     assert again.in_use == again.rounds[0].standing
     assert again.rounds[1].dice_by_class == {1: 0.9}
+    assert [(each.before, each.kept_before) for each in again.rounds] == [(None, False), (1, False)]
+    verdict = judge(again.trained())
+    assert verdict.difference.mean == pytest.approx(0.1)
+    assert verdict.classes[0].hausdorff.mean == 2.5
     assert again.snapshot(Settings()).request.out.name == "round-3.semigda"
     again.close()
     (painted / "semigda" / "rounds" / "round-2.semigda").unlink()
@@ -309,6 +319,7 @@ def test_a_project_is_open_once_and_a_lock_goes_with_its_process(painted, opened
 
 HOLD = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
 from napari_semigda.store import ProjectStore
 store = ProjectStore.open(Path(sys.argv[1]))
@@ -608,6 +619,7 @@ def test_the_latest_version_wins_and_nothing_waits():
 
 PAINT = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from napari_semigda.project import Project

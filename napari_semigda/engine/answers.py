@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_semigda.engine.arrays import inside, load_array, save_array
+from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.types import EngineError, Prediction, Report
 
 
@@ -50,6 +51,7 @@ def prediction_from_json(content: Mapping[str, Any], folder: Path) -> Prediction
 def report_to_json(report: Report, folder: Path, stem: str) -> dict[str, Any]:
     """A report as plain JSON values; the arrays of its preview go to `folder`."""
     content = {key: value for key, value in vars(report).items() if key not in ("preview", "dice_by_class")}
+    content["findings"] = None if report.findings is None else report.findings.to_json()
     content["dice_by_class"] = {str(number): _finite(dice) for number, dice in report.dice_by_class.items()}
     content["dice_by_image"] = {name: dice for name, dice in report.dice_by_image.items() if np.isfinite(dice)}
     content["model"] = None if report.model is None else str(report.model)
@@ -66,6 +68,7 @@ def report_from_json(content: Mapping[str, Any], folder: Path) -> Report:
     preview = known.pop("preview", None)
     known["model"] = Path(known["model"]) if known.get("model") else None
     known["held_out"] = tuple(known.get("held_out", ()))
+    known["findings"] = Findings.from_json(known["findings"]) if known.get("findings") else None
     known["dice_by_class"] = {int(number): dice for number, dice in known.get("dice_by_class", {}).items()}
     report = Report(**known)
     return report if preview is None else replace(report, preview=prediction_from_json(preview, folder))

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from napari_semigda.engine.arrays import inside, load_array, save_array
-from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Settings, TrainRequest
+from napari_semigda.engine.metrics import AS_GOOD
+from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Report, Settings, TrainRequest
 
 SCHEMA = 1
 MAX_REQUEST_BYTES = 64 * 2**20  # a request of a hundred thousand planes is a quarter of this
@@ -48,15 +49,31 @@ class Standing:
     dice: float | None = None
     held_out: tuple[str, ...] = ()
     number: int = 0
+    classes: tuple[int, ...] = ()  # ids that it finds
+    dice_by_image: Mapping[str, float] = field(default_factory=dict)  # of each held-out image
 
-    def beats(self, other: Standing, tolerance: float = 0.005) -> bool:
+    @classmethod
+    def of(cls, model: Path, last: Report, number: int = 0) -> Standing:
+        """How good the model of a round is, by the round's last report."""
+        classes = tuple(sorted(last.findings.painted)) if last.findings is not None else ()
+        by_image = {name: dice for name, dice in last.dice_by_image.items() if np.isfinite(dice)}
+        return cls(model, last.dice, last.held_out, number, classes, by_image)
+
+    def beats(self, other: Standing, tolerance: float = AS_GOOD) -> bool:
         """Whether this model is clearly better than `other`, judged on the very same images.
 
-        Dice of different held-out images says nothing about which model is better, so the answer is then no.
+        Dice of different held-out images, or of other classes, says nothing about which model is better, so the answer
+        is then no.
         """
-        if self.dice is None or other.dice is None or not self.held_out or set(self.held_out) != set(other.held_out):
+        if self.dice is None or other.dice is None or not self.held_out:
             return False
-        return self.dice > other.dice + tolerance
+        if self.classes and other.classes and self.classes != other.classes:
+            return False
+        mine, its = self.dice, other.dice
+        if set(self.held_out) != set(other.held_out):
+            shared = self.dice_by_image.keys() & other.dice_by_image.keys()
+            mine, its = (float(np.mean([x.dice_by_image[name] for name in shared] or [0])) for x in (self, other))
+        return mine > its + tolerance
 
 
 @dataclass(frozen=True)
@@ -141,6 +158,7 @@ def _describe(job: Job) -> dict[str, Any]:
         "init": None if request.init is None else str(request.init),
         "classes": {str(number): name for number, name in request.classes.items()},
         "settings": asdict(request.settings),
+        "hold_out": list(request.hold_out),
     }
 
 
@@ -248,10 +266,12 @@ def _job(content: dict[str, Any], folder: Path) -> Job:
             settings=Settings(**content["settings"]),
             init=None if content["init"] is None else Path(content["init"]),
             classes={int(number): name for number, name in content["classes"].items()},
+            hold_out=tuple(content["hold_out"]),
         )
     before = content["before"]
     if before is not None:
-        before = Standing(**(before | {"model": Path(before["model"]), "held_out": tuple(before["held_out"])}))
+        sequences = {key: tuple(before[key]) for key in ("held_out", "classes")}
+        before = Standing(**(before | sequences | {"model": Path(before["model"])}))
     return Job(request, int(content["generation"]), int(content["view"]), before)
 
 

@@ -25,6 +25,13 @@ import numpy as np
 
 from napari_semigda.engine.types import EngineError
 
+AS_GOOD = 0.005
+"""Dice: weights this close are as good as each other."""
+LEAST_FOR_INTERVAL = 5
+"""Images; see `interval`."""
+_RESAMPLES = 4000
+_MANY_PIXELS = 2**20
+
 
 @dataclass(frozen=True)
 class Score:
@@ -128,6 +135,21 @@ def dice(
     }
 
 
+def border_distances(
+    prediction: np.ndarray, truth: np.ndarray, class_ids: Iterable[int], ignore: int | None = None
+) -> dict[int, float]:
+    """95 % Hausdorff distance in pixels of each class of one image.
+
+    Of an image with more than a million pixels only every second (third, ...) row and column is looked at, so that an
+    image costs about a second a class at most; the figure is then sure to about as many pixels.
+
+    Takes and raises what `score` does; nan unless a class is in both masks.
+    """
+    step = math.ceil(math.sqrt(truth.size / _MANY_PIXELS))
+    scores = score(prediction[::step, ::step], truth[::step, ::step], class_ids, (step, step), ignore)
+    return {class_id: each.hausdorff for class_id, each in scores.items()}
+
+
 def mean_foreground(values: Mapping[int, float]) -> float:
     """Mean over the foreground classes that count (id not 0, figure not nan); nan when none does."""
     return average(value for class_id, value in values.items() if class_id != 0).mean
@@ -139,6 +161,52 @@ def average(values: Iterable[float]) -> Average:
     mean = float(np.mean(counted)) if counted else math.nan
     sd = float(np.std(counted, ddof=1)) if len(counted) > 1 else math.nan
     return Average(mean, sd, len(counted))
+
+
+def mean_over_images(figures: np.ndarray) -> np.ndarray:
+    """Mean over images of each class, then over classes: (..., N, K) -> (...), what is nan left out.
+
+    This is the Dice that a round reports; nan when nothing counts.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Mean of empty slice", category=RuntimeWarning)
+        return np.nanmean(np.nanmean(figures, axis=-2), axis=-1)
+
+
+def interval(figures: np.ndarray) -> tuple[float, float] | None:
+    """95 % confidence interval of a mean over images, by a bootstrap over these images.
+
+    Images are what the next user's image is drawn from, so images are what is resampled. Blocks or pixels of one image
+    are not independent of each other and know nothing of other images: resampling them would give an interval where
+    there is none, and a narrow one. So one image has no interval, and a few have none either: the percentiles of a
+    bootstrap are too close together with few images, which is put right as Hesterberg (The American Statistician,
+    2015) does, by taking percentiles further out. Drawn from Dice-like figures (beta with mean 0.86 and standard
+    deviation 0.07), such an interval holds the true mean in 74 % of the cases with three images, 85 % with four, 91 %
+    with five and 94 % with eight. Where one image in ten fails outright, no method knows before it has met one.
+
+    Parameters
+    ----------
+    figures
+        (N,) or (N, K) floats, a row for each image, nan where a class does not count. For the change between two
+        models, give the differences on the same images: what makes an image hard then cancels out.
+
+    Returns
+    -------
+    tuple of float or None
+        Lower and upper end; None with fewer than `LEAST_FOR_INTERVAL` images that count.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    figures = np.asarray(figures, float)
+    figures = figures[:, None] if figures.ndim == 1 else figures
+    figures = figures[~np.isnan(figures).all(1)]
+    count = len(figures)
+    if count < LEAST_FOR_INTERVAL:
+        return None
+    drawn = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))  # always the same: figures must not flit
+    outer = float(ndtr(math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.025)))
+    low, high = np.nanquantile(mean_over_images(figures[drawn]), [outer, 1 - outer])
+    return float(low), float(high)
 
 
 def summarise(scores: Iterable[Mapping[int, Score]]) -> tuple[dict[int, Summary], Summary]:

@@ -38,7 +38,9 @@ from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock, Events, OpenEnd
 from napari_semigda.engine.types import EngineError, Report, Stage, TrainRequest
 from napari_semigda.engine.validate import Examiner, hold_out
+from napari_semigda.engine.verdict import Trained, judge
 from napari_semigda.engine.view import PlaneReader, View, choose_view
+from napari_semigda.engine.wording import sentences
 
 ALIGN_UNTIL = 0.08
 UNLABELLED_FROM = 0.5
@@ -46,6 +48,7 @@ CHECKS = (0.2, 0.35, 0.5, 0.65)
 REFIT_FROM = 0.65
 LEARNING_RATE, TRUNK_RATE, WARM_RATE = 1.5e-3, 5e-4, 0.5
 WARM_UP_STEPS = 20
+LOOK_AT_PAINT = 0.04  # share of the time in which painted images are held against their masks, before and after
 REPORT_EVERY = 0.2  # seconds
 PREVIEW_EVERY = 4.0  # seconds, stretched where a preview is slow
 
@@ -82,7 +85,9 @@ class Round:
         self._make_plan()
         torch.manual_seed(self.settings.seed)  # a replay measures nothing, so measuring must leave no trace
         self.objective = self._make_objective(self.plan.batch, self.rng)
-        self.examiner = Examiner(self.planes, self.held_out, self.reader, self.view, self.table)
+        self.examiner = Examiner(
+            self.planes, self.held_out, self.reader, self.view, self.table, keep_start=request.keep_start
+        )
         self._ramp = 0.0
         self._pseudo_steps = 0  # with pseudo-masks so far
         self._reported = self._previewed = -math.inf
@@ -118,7 +123,8 @@ class Round:
     def _choose_planes(self) -> None:
         """Who teaches, who is kept back, who stays unlabelled (flat pictures have nothing to say)."""
         training = self.earlier.get("training", {})
-        self.held_out = hold_out(self.planes, training.get("held_out", ()), training.get("trained_on", ()))
+        before = training.get("held_out", self.request.hold_out)
+        self.held_out = hold_out(self.planes, before, training.get("trained_on", ()))
         painted = [i for i, plane in enumerate(self.planes) if plane.mask is not None]
         bare = [i for i, plane in enumerate(self.planes) if plane.mask is None and not self.reader.is_flat(i)]
         self.bare = bare if self.settings.unlabelled_weight > 0 else []
@@ -192,7 +198,7 @@ class Round:
         yield self._report("starting", self.view.describe(self.width, self.settings.sparse))
         checks, refit = Events(*CHECKS), Events(REFIT_FROM)
         if self.earlier:
-            yield from self._check()
+            yield from self._check(start=True)
         while (fraction := self.clock.fraction()) < 1 and not self._stopped():
             if checks.due(fraction):
                 yield from self._check()
@@ -232,11 +238,22 @@ class Round:
     def _uses_unlabelled(self) -> bool:
         return len(self.objective.unlabelled) > 0
 
-    def _check(self) -> Iterator[Report]:
+    def _check(self, start: bool = False) -> Iterator[Report]:
         """Dice on the held-out images, as long as they are kept back; the best weights are remembered."""
         if self.examiner.held_out and not self._refitted:
             yield self._report("checking", "Checking the masks on images kept back…")
-            self.examiner.examine(self.model, self.average)
+            if not start:
+                self.examiner.examine(self.model, self.average)
+            elif [entry["id"] for entry in self.earlier["classes"]] == list(self.table.ids):
+                known = {*self.earlier["training"].get("trained_on", ())}
+                new = [i for i in self.teaching if self.planes[i].name not in known]
+                self.examiner.begin(self.model, self.average, new, self._time_to_look())
+
+    def _time_to_look(self) -> Callable[[], bool]:
+        """Whether one more painted image can be held against its mask; the answer turns to no quite soon."""
+        share = LOOK_AT_PAINT * (3 if self.examiner.worse else 1)  # then somebody will want to know why
+        end = self.clock.read() + share * self.clock.seconds
+        return lambda: self.clock.read() < end and not self._stopped()
 
     def _standing(self) -> float:
         """What gets higher as the masks get better: the held-out Dice, or without held-out images the loss."""
@@ -258,13 +275,15 @@ class Round:
         stage: Stage = "stopped" if self.clock.fraction() < 1 else "done"
         yield from self._check()
         examiner = self.examiner
+        examiner.look_at_paint(self.model, self.average, self.teaching, self._time_to_look())
         if examiner.best and not (self._refitted and examiner.still_as_good(self.model, self.average)):
             self.average.load(examiner.best)
         if examiner.v_share is not None:
             self.model.v_share = examiner.v_share
         with self.average.applied():
+            self.findings = examiner.findings()
             save_model(self.request.out, self.model, self._header(), examiner.best)
-        yield self._report(stage, self._verdict(), model=self.request.out)
+        yield self._report(stage, self._verdict(), model=self.request.out, findings=self.findings)
 
     # ---- one step -----------------------------------------------------------------------------------------------
 
@@ -336,20 +355,14 @@ class Round:
         return None if training is None else training + self._tail(pace)
 
     def _verdict(self) -> str:
-        before = self.earlier.get("training", {}).get("dice")
-        if self.examiner.dice is None:
-            return "Done. Paint a second image to see how good the masks are on images kept back."
-        images = "1 image" if len(self.examiner.held_out) == 1 else f"{len(self.examiner.held_out)} images"
-        change = f" ({before:.2f} in the round before)" if before is not None else ""
-        return f"Held-out Dice {self.examiner.dice:.2f} on {images}{change}."
+        names = {entry["id"]: entry["name"] for entry in self._classes()}
+        before = self.earlier.get("training", {}).get("rounds")
+        return " ".join(sentences(judge([Trained((before or 0) + 1, self.findings, before=before)]), names))
 
     def _header(self) -> dict:
-        names = self.request.classes
         trained = [self.planes[i].name for i in self.teaching if i not in self.examiner.held_out]
         return {
-            "classes": [
-                {"id": c, "name": names.get(c, "background" if c == 0 else f"class {c}")} for c in self.table.ids
-            ],
+            "classes": self._classes(),
             "sparse": self.settings.sparse,
             "backbone": self.model.backbone.name,
             "mapper_width": self.model.mapper_width,
@@ -369,5 +382,10 @@ class Round:
                 "trained_on": sorted({*trained, *self.earlier.get("training", {}).get("trained_on", ())}),
                 "dice": self.examiner.dice,
                 "dice_by_class": {str(c): v for c, v in self.examiner.dice_by_class.items()},
+                "findings": self.findings.to_json(),
             },
         }
+
+    def _classes(self) -> list[dict]:
+        names = self.request.classes
+        return [{"id": c, "name": names.get(c, "background" if c == 0 else f"class {c}")} for c in self.table.ids]

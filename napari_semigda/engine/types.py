@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from napari_semigda.engine.findings import Findings
 
 BackboneName = Literal["auto", "compact", "tiny", "sd"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -76,6 +79,8 @@ class TrainRequest:
     classes: Mapping[int, str] = field(default_factory=dict)  # names by class id; missing ones get "class N"
     plan: Path | None = None  # a model whose run is to be repeated step by step, whatever the clock says
     then_predict: bool = False  # the masks of all planes come next: the time is for them as well
+    hold_out: tuple[str, ...] = ()  # names that the round before kept back: again, so that both can be compared
+    keep_start: bool = True  # where training made it worse, end with the weights it began with (else: as it turned out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +117,7 @@ class Report:
     dice_by_class: Mapping[int, float] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()  # names of the images that Dice was measured on
     dice_by_image: Mapping[str, float] = field(default_factory=dict)  # of each of these
+    findings: Findings | None = None  # what there is to judge the round by, once it is over
     message: str = ""  # a sentence for the user
     model: Path | None = None  # where the model is, once there is one
     preview: Prediction | None = None  # the plane in view, as the model sees it now

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -11,15 +12,33 @@ from torch import Tensor
 from napari_semigda.engine import metrics
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.consensus import Belief, best_share
-from napari_semigda.engine.metrics import dice, mean_foreground
+from napari_semigda.engine.findings import Findings, Opinion, Opinions, count_paint, think
+from napari_semigda.engine.metrics import AS_GOOD, Score, border_distances, dice, mean_foreground
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader, View, thinnest_width
 
-_AS_GOOD = 0.005  # Dice: of weights this close, the later ones are kept, for they have learnt from more corrections
 _ONE_IN = 8  # one of eight painted images is held out, and at least one as soon as there are two
+
+
+@dataclass(frozen=True)
+class _Examination:
+    """What some weights made of the held-out images."""
+
+    masks: tuple[np.ndarray, ...]  # (H, W) uint8 each
+    dice: tuple[dict[int, float], ...]  # of each image by class, nan where a class is not on it
+    v_share: float  # what branch V counted
+
+    @property
+    def by_class(self) -> dict[int, float]:
+        """Mean Dice of each class over the images, nan where a class is on none."""
+        return {c: metrics.average(each[c] for each in self.dice).mean for c in (self.dice[0] if self.dice else ())}
+
+    @property
+    def mean(self) -> float:
+        return mean_foreground(self.by_class)
 
 
 class Examiner:
@@ -31,29 +50,135 @@ class Examiner:
         All planes, and the indices of those held out (may be none).
     reader, view, table
         How planes are read and classes numbered.
+    keep_start
+        Whether the weights that a round goes on from are among those that may be kept.
     """
 
     def __init__(
-        self, planes: Sequence[Plane], held_out: Sequence[int], reader: PlaneReader, view: View, table: ClassTable
+        self,
+        planes: Sequence[Plane],
+        held_out: Sequence[int],
+        reader: PlaneReader,
+        view: View,
+        table: ClassTable,
+        keep_start: bool = True,
     ) -> None:
         self.held_out = tuple(held_out)
-        self.dice: float | None = None
-        """Mean Dice over the classes of the weights that are kept, 0..1."""
-        self.dice_by_class: dict[int, float] = {}
-        self.dice_by_image: dict[str, float] = {}
-        """Mean Dice over the classes of each held-out image, by its name, with the best weights."""
         self.best: dict[str, Tensor] | None = None
-        """Those weights."""
-        self.v_share: float | None = None
-        """What branch V counts with them."""
+        """The weights that are kept."""
+        self._kept: _Examination | None = None
+        self._start: _Examination | None = None
+        self._keep_start = keep_start
         self._peak = -math.inf
         self._planes, self._reader, self._view, self._table = planes, reader, view, table
         self._foreground = [c for c in table.ids if c != 0]
+        self._ignore = 0 if table.sparse else None
+        self._before: dict[int, Opinion] = {}
+        self._now: dict[int, Opinion] = {}
+
+    @property
+    def dice(self) -> float | None:
+        """Mean Dice over the classes of the weights that are kept, 0..1."""
+        return None if self._kept is None else self._kept.mean
+
+    @property
+    def v_share(self) -> float | None:
+        """What branch V counts with these weights."""
+        return None if self._kept is None else self._kept.v_share
+
+    @property
+    def dice_by_class(self) -> dict[int, float]:
+        return {} if self._kept is None else self._kept.by_class
+
+    @property
+    def dice_by_image(self) -> dict[str, float]:
+        """Mean Dice over the classes of each held-out image, by its name."""
+        if self._kept is None:
+            return {}
+        return {self._planes[i].name: mean_foreground(d) for i, d in zip(self.held_out, self._kept.dice, strict=True)}
+
+    def begin(self, model: SemiGDA, average: MovingAverage, new: Sequence[int], in_time: Callable[[], bool]) -> None:
+        """Score the weights that a round goes on from.
+
+        Parameters
+        ----------
+        model, average
+            The network and its averaged weights, before the first step.
+        new
+            Painted planes that these weights have never seen: what they make of their masks is remembered.
+        in_time
+            Whether there is time to look at one more of those.
+        """
+        self._start = self._weigh(model, average)
+        if self._keep_start:
+            self._consider(self._start, average)
+        self._before = self._opinions(model, average, new, in_time)
 
     def examine(self, model: SemiGDA, average: MovingAverage) -> None:
-        """Score the averaged weights; keep them when none so far were clearly better.
+        """Score the averaged weights; keep them when none so far were clearly better."""
+        self._consider(self._weigh(model, average), average)
 
-        How much each branch counts is chosen on the same images, anew each time: one number, of thousands of pixels.
+    def _consider(self, found: _Examination, average: MovingAverage) -> None:
+        # Of weights as good as each other the later ones: they have learnt from more corrections.
+        if found.mean >= self._peak - AS_GOOD:  # never so where no class can be judged
+            self._peak = max(self._peak, found.mean)
+            self._kept, self.best = found, average.snapshot()
+
+    @property
+    def worse(self) -> bool:
+        """Whether nothing that was examined was as good as the start."""
+        if self._start is None or self._kept is None:
+            return False
+        return self._kept is self._start or self._kept.mean < self._start.mean - AS_GOOD
+
+    def still_as_good(self, model: SemiGDA, average: MovingAverage) -> bool:
+        """Once the held-out images have joined training, Dice on them falls only if something went wrong."""
+        mean = self._score(self._look(model, average)).mean
+        return self.dice is None or math.isnan(mean) or mean >= self.dice - 0.02
+
+    def look_at_paint(
+        self, model: SemiGDA, average: MovingAverage, taught: Sequence[int], in_time: Callable[[], bool]
+    ) -> None:
+        """Hold the masks that a round has learnt from against what its last weights make of them.
+
+        Parameters
+        ----------
+        model, average
+            The network and its averaged weights, after the last step.
+        taught
+            Painted planes; those that `begin` was told of come first, for somebody may want to know what is wrong with
+            them, and the others say what is usual.
+        in_time
+            Whether there is time to look at one more.
+        """
+        others = [i for i in taught if i not in self._before and i not in self.held_out]
+        others = [others[k] for k in np.random.default_rng(0).permutation(len(others))]
+        self._now = self._opinions(model, average, [*self._before, *others], in_time)
+
+    def findings(self) -> Findings:
+        """All that there is to judge the round by.
+
+        The Hausdorff distance is taken here, once: of the masks that the kept weights and those of the start made when
+        they were examined.
+        """
+        painted = [i for i, plane in enumerate(self._planes) if plane.mask is not None]
+        looked_at = self._before | self._now
+        opinions = {self._planes[i].name: Opinions(self._now.get(i), self._before.get(i)) for i in looked_at}
+        if self._kept is not None:
+            for i, mask in zip(self.held_out, self._kept.masks, strict=True):
+                opinions[self._planes[i].name] = Opinions(self._opinion(mask, i))
+        return Findings(
+            self._scores(self._kept),
+            self._scores(self._start),
+            count_paint([self._planes[i].mask for i in painted], self._foreground),
+            opinions,
+            kept_start=self._start is not None and self._kept is self._start,
+        )
+
+    def _weigh(self, model: SemiGDA, average: MovingAverage) -> _Examination:
+        """Examine the averaged weights, and choose how much each branch counts.
+
+        It is chosen on the same images, anew each time: one number, of thousands of pixels.
         """
         beliefs = self._look(model, average)
         targets = [
@@ -61,38 +186,46 @@ class Examiner:
             for i, b in zip(self.held_out, beliefs, strict=True)
         ]
         model.v_share = best_share(zip(beliefs, targets, strict=True), model.v_share)
-        scores = self._score([belief._replace(v_share=model.v_share) for belief in beliefs])
-        by_class = self._by_class(scores)
-        mean = mean_foreground(by_class)
-        if mean >= self._peak - _AS_GOOD:  # never so where no class can be judged
-            self._peak = max(self._peak, mean)
-            self.dice, self.dice_by_class, self.best = mean, by_class, average.snapshot()
-            self.v_share = model.v_share
-            names = [self._planes[i].name for i in self.held_out]
-            self.dice_by_image = dict(zip(names, map(mean_foreground, scores), strict=True))
-
-    def still_as_good(self, model: SemiGDA, average: MovingAverage) -> bool:
-        """Once the held-out images have joined training, Dice on them falls only if something went wrong."""
-        mean = mean_foreground(self._by_class(self._score(self._look(model, average))))
-        return self.dice is None or math.isnan(mean) or mean >= self.dice - 0.02
+        return self._score([belief._replace(v_share=model.v_share) for belief in beliefs])
 
     def _look(self, model: SemiGDA, average: MovingAverage) -> list[Belief]:
         """What the averaged weights see in each held-out image."""
+        return [self._believe(model, average, i) for i in self.held_out]
+
+    def _score(self, beliefs: Sequence[Belief]) -> _Examination:
+        masks = tuple(self._mask(belief, i) for i, belief in zip(self.held_out, beliefs, strict=True))
+        pairs = zip(masks, self.held_out, strict=True)
+        scores = [dice(mask, np.asarray(self._planes[i].mask), self._foreground, self._ignore) for mask, i in pairs]
+        return _Examination(masks, tuple(scores), beliefs[0].v_share)
+
+    def _believe(self, model: SemiGDA, average: MovingAverage, i: int) -> Belief:
         with average.applied():
-            return [believe(model, self._reader.whole(i, self._view.scale), self._view) for i in self.held_out]
+            return believe(model, self._reader.whole(i, self._view.scale), self._view)
 
-    def _score(self, beliefs: Sequence[Belief]) -> list[dict[int, float]]:
-        """Dice of each class on each held-out image, nan where a class is not on it."""
-        ignore = 0 if self._table.sparse else None
-        scores = []
-        for i, belief in zip(self.held_out, beliefs, strict=True):
-            mask = to_prediction(belief, self._planes[i], i, self._table).mask
-            scores.append(dice(mask, np.asarray(self._planes[i].mask), self._foreground, ignore))
+    def _mask(self, belief: Belief, i: int) -> np.ndarray:
+        return to_prediction(belief, self._planes[i], i, self._table).mask
+
+    def _opinions(
+        self, model: SemiGDA, average: MovingAverage, planes: Sequence[int], in_time: Callable[[], bool]
+    ) -> dict[int, Opinion]:
+        found = {}
+        for i in planes:
+            if not in_time():
+                break
+            found[i] = self._opinion(self._mask(self._believe(model, average, i), i), i)
+        return found
+
+    def _opinion(self, mask: np.ndarray, i: int) -> Opinion:
+        return think(mask, np.asarray(self._planes[i].mask), self._table.ids, self._ignore)
+
+    def _scores(self, found: _Examination | None) -> dict[str, dict[int, Score]]:
+        if found is None:
+            return {}
+        scores = {}
+        for i, mask, by_class in zip(self.held_out, found.masks, found.dice, strict=True):
+            distances = border_distances(mask, np.asarray(self._planes[i].mask), self._foreground, self._ignore)
+            scores[self._planes[i].name] = {c: Score(d, d / (2 - d), distances[c]) for c, d in by_class.items()}
         return scores
-
-    def _by_class(self, scores: Sequence[dict[int, float]]) -> dict[int, float]:
-        """Mean Dice of each class over the held-out images, nan where a class is on none."""
-        return {c: metrics.average(score[c] for score in scores).mean for c in self._foreground}
 
 
 def hold_out(planes: Sequence[Plane], earlier: Collection[str] = (), seen: Collection[str] = ()) -> tuple[int, ...]:
@@ -103,7 +236,8 @@ def hold_out(planes: Sequence[Plane], earlier: Collection[str] = (), seen: Colle
     planes
         All planes of the request; only those with paint are candidates, for on an empty one there is no Dice.
     earlier
-        Names that an earlier round held out: they stay held out, so that rounds can be compared.
+        Names that an earlier round held out: they stay held out, so that rounds can be compared. As more is painted,
+        new ones join them: more images make the figure surer.
     seen
         Names that the starting weights were trained on: never candidates.
 
@@ -113,16 +247,15 @@ def hold_out(planes: Sequence[Plane], earlier: Collection[str] = (), seen: Colle
         Indices into `planes`, ascending; empty when fewer than two planes are painted.
     """
     labelled = [i for i, plane in enumerate(planes) if plane.mask is not None and np.any(plane.mask)]
-    kept = [i for i in labelled if planes[i].name in earlier]
-    if kept and len(kept) < len(labelled):
-        return tuple(kept)
-    candidates = [i for i in labelled if planes[i].name not in seen]
-    if len(labelled) < 2 or not candidates:
-        return ()
-    count = min(max(1, len(labelled) // _ONE_IN), len(candidates), len(labelled) - 1)
+    chosen = [i for i in labelled if planes[i].name in earlier]
+    if len(chosen) == len(labelled):  # what is left of the masks teaches nothing new unless it may be seen
+        chosen = []
+    candidates = [i for i in labelled if planes[i].name not in seen and i not in chosen]
+    count = min(max(1, len(labelled) // _ONE_IN), len(candidates) + len(chosen), len(labelled) - 1)
+    if len(chosen) >= count:
+        return tuple(chosen)
     order = _most_typical_first(planes, candidates, labelled)
     classes = {i: set(np.unique(np.asarray(planes[i].mask)).tolist()) for i in labelled}
-    chosen: list[int] = []
     for i in order:
         rest = [classes[j] for j in labelled if j != i and j not in chosen]
         # A class that only held-out images show would be learned late or never.

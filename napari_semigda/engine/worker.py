@@ -41,6 +41,7 @@ from napari_semigda.engine.types import (
     Report,
     TrainRequest,
 )
+from napari_semigda.engine.verdict import worse
 
 NICENESS = 10  # enough for the viewer to come first, and not so much that any other program stops a training
 BATCH_S = 0.2  # between two words about a batch
@@ -219,7 +220,7 @@ class Worker:
             return
         trainer.look_at(self._view)
         last = Report("starting")
-        for last in trainer.fit(replace(job.request, then_predict=True)):
+        for last in trainer.fit(replace(job.request, then_predict=True, keep_start=False)):
             self._report(last, answers)
             if self._stop.is_set():  # again, should it have come before the trainer was listening
                 trainer.stop()
@@ -229,9 +230,8 @@ class Worker:
         if last.model is None:
             self._done(exchange.Outcome(stopped=stopped))
             return
-        new = exchange.Standing(last.model, last.dice, last.held_out)
-        kept = job.before is not None and job.before.beats(new)
-        chosen = job.before.model if kept else new.model
+        kept = job.before is not None and _is_worse(last, job.before)
+        chosen = job.before.model if kept else last.model
         predictor = self._engine.predictor(chosen, job.request.settings.device)
         skipped = self._predict(predictor, job.request.planes, answers, last)
         stopped = stopped or self._stop.is_set()
@@ -280,6 +280,16 @@ class Worker:
     def _stem(self) -> str:
         self._stems += 1
         return f"answer-{self._stems:06d}"
+
+
+def _is_worse(last: Report, before: exchange.Standing) -> bool:
+    """Whether the model of a round is clearly worse than the one in use until then.
+
+    A round that went on from it has measured it again, on the masks as they are now: that is the fairer comparison.
+    """
+    if last.findings is not None and last.findings.before:
+        return worse(last.findings)
+    return before.beats(exchange.Standing.of(last.model, last))
 
 
 def in_words(error: BaseException, lead: str) -> str:

@@ -9,7 +9,8 @@ Version 1::
                  "verified": [], "skipped": [], "empty": []}],
      "rounds": [{"number": 1, "model": "round-1.semigda", "dice": 0.91, "held_out": ["ax07.png"],
                  "dice_by_class": {"1": 0.91}, "dice_by_image": {"ax07.png": 0.91}, "labelled": 4,
-                 "seconds": 64.0, "stopped": false, "date": "2026-11-23T10:00:00+00:00", "settings": {...}}],
+                 "seconds": 64.0, "stopped": false, "date": "2026-11-23T10:00:00+00:00", "settings": {...},
+                 "before": null, "kept_before": false, "findings": {...}}],
      "in_use": 1}
 
 File names are plain names: images lie in the project's folder, models in its ``semigda/rounds``. Everything read from
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_semigda.colours import class_hex
+from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.types import EngineError, Settings
 from napari_semigda.store.files import PREVIOUS, plain_name, set_aside
 
@@ -69,6 +71,9 @@ class RoundEntry:
     date: str = ""
     settings: Settings = field(default_factory=Settings)
     dice_by_image: dict[str, float] = field(default_factory=dict)
+    before: int | None = None  # number of the round in use until then
+    kept_before: bool = False  # that one stayed in use, because this one was worse
+    findings: Findings = field(default_factory=Findings)
 
 
 @dataclass
@@ -91,7 +96,10 @@ class Index:
             vars(entry) | {kind: sorted(getattr(entry, kind)) for kind in ("verified", "skipped", "empty")}
             for entry in self.images
         ]
-        rounds = [vars(entry) | {"settings": asdict(entry.settings)} for entry in self.rounds]
+        rounds = [
+            vars(entry) | {"settings": asdict(entry.settings), "findings": entry.findings.to_json()}
+            for entry in self.rounds
+        ]
         return {"schema": SCHEMA, "classes": classes, "images": images, "rounds": rounds, "in_use": self.in_use}
 
 
@@ -194,6 +202,9 @@ def _round(item: Any) -> RoundEntry:
         _of(item, "date", str),
         Settings(**{name: value for name, value in settings.items() if name in known}),
         {name: _number(dice) for name, dice in _of({"dice_by_image": {}} | item, "dice_by_image", dict).items()},
+        _of({"before": None} | item, "before", int, type(None)),
+        _of({"kept_before": False} | item, "kept_before", bool),
+        Findings.from_json(item.get("findings", {})),
     )
 
 

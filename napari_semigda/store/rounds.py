@@ -24,13 +24,17 @@ def to_entry(done: Round) -> RoundEntry:
         done.stopped,
         done.date,
         done.settings,
-        dict(done.dice_by_image),
+        dict(standing.dice_by_image),
+        done.before,
+        done.kept_before,
+        done.findings,
     )
 
 
 def from_entry(entry: RoundEntry, folder: Path) -> Round:
     """For the session: the model where it is."""
-    standing = Standing(folder / entry.model, entry.dice, entry.held_out, entry.number)
+    classes = tuple(sorted(entry.findings.painted))
+    standing = Standing(folder / entry.model, entry.dice, entry.held_out, entry.number, classes, entry.dice_by_image)
     return Round(
         standing,
         entry.labelled,
@@ -39,5 +43,7 @@ def from_entry(entry: RoundEntry, folder: Path) -> Round:
         entry.settings,
         entry.dice_by_class,
         entry.date,
-        entry.dice_by_image,
+        entry.before,
+        entry.kept_before,
+        entry.findings,
     )

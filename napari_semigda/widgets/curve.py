@@ -1,12 +1,18 @@
-"""The live curve: loss and held-out Dice over the steps of one run, drawn with QPainter."""
+"""Curves drawn with QPainter: loss and held-out Dice over the steps of one run, and Dice over the rounds."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from napari_semigda.colours import class_hex
+from napari_semigda.engine.verdict import Point
+
 LOSS, DICE = "#D55E00", "#009E73"  # both stand out on napari's dark and light ground, to colour-blind eyes too
+HEIGHT = 76
 MAX_POINTS = 600  # twice what 320 pixels can show
 
 
@@ -46,10 +52,10 @@ class Curve(QWidget):
         self.update()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        return QSize(280, 76)
+        return QSize(280, HEIGHT)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        return QSize(120, 76)
+        return QSize(120, HEIGHT)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
         painter = QPainter(self)
@@ -90,3 +96,103 @@ class Curve(QWidget):
             place = QRectF(left + 18, 0, self.width(), line + 2)
             painter.drawText(place, int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter), words)
             left += 18 + painter.fontMetrics().horizontalAdvance(words) + 14
+
+
+class RoundsCurve(QWidget):
+    """Held-out Dice over rounds: a thick line with its intervals, and a thin one in its colour for each class.
+
+    Rounds that were measured on other images are not joined: their figures cannot be compared.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._points: tuple[Point, ...] = ()
+        self._in_use: int | None = None
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setToolTip(
+            "Held-out Dice of every round: thick over all classes, thin for each class in its colour. "
+            "Below: how many images were painted. The ring is the round in use; a gap means other images kept back."
+        )
+        self.setAccessibleName("Curve of held-out Dice over rounds")
+
+    def value(self) -> tuple[tuple[Point, ...], int | None]:
+        """The rounds shown, and the number of the one in use."""
+        return self._points, self._in_use
+
+    def setValue(self, points: Sequence[Point], in_use: int | None) -> None:  # noqa: N802 - Qt's name
+        """Show `points`."""
+        self._points, self._in_use = tuple(points), in_use
+        self.update()
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        return QSize(280, HEIGHT + 4)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        return QSize(120, HEIGHT + 4)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        if not self._points:
+            return
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        text = self.palette().color(self.foregroundRole())
+        metrics = painter.fontMetrics()
+        left = metrics.horizontalAdvance("0.0") + 6
+        box = QRectF(left, 4, self.width() - left - 6, self.height() - metrics.height() - 8)
+        bottom = self._bottom()
+        self._frame(painter, box, text, bottom)
+        step = box.width() / len(self._points)
+        across = [box.left() + (place + 0.5) * step for place in range(len(self._points))]
+
+        def up(dice: float) -> float:
+            return box.bottom() - (dice - bottom) / (1 - bottom) * box.height()
+
+        for class_id in sorted({c for point in self._points for c in point.by_class}):
+            painter.setPen(QPen(QColor(class_hex(class_id)), 2))
+            heights = [up(point.by_class.get(class_id, math.nan)) for point in self._points]
+            self._join(painter, across, heights)
+        painter.setPen(QPen(text, 3))
+        heights = [up(point.dice.mean) for point in self._points]
+        self._join(painter, across, heights)
+        for point, x, y in zip(self._points, across, heights, strict=True):
+            if point.dice.ends is not None:
+                low, high = (up(end) for end in point.dice.ends)
+                painter.setPen(QPen(text, 1))
+                painter.drawLine(QPointF(x, low), QPointF(x, high))
+            if point.number == self._in_use:
+                painter.setPen(QPen(text, 1.5))
+                painter.drawEllipse(QPointF(x, y), 6, 6)
+
+    def _bottom(self) -> float:
+        """Of the scale: the tenth below the lowest figure, so that small changes can be seen."""
+        lowest = [
+            min([point.dice.mean, *(point.dice.ends or ()), *(d for d in point.by_class.values() if math.isfinite(d))])
+            for point in self._points
+        ]
+        return min(0.9, max(0.0, math.floor(min(lowest) * 10) / 10))
+
+    def _frame(self, painter: QPainter, box: QRectF, text: QColor, bottom: float) -> None:
+        faint = QColor(text)
+        faint.setAlpha(70)
+        painter.setPen(QPen(faint, 1))
+        painter.drawRect(box)
+        painter.setPen(text)
+        line = painter.fontMetrics().height()
+        right = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        painter.drawText(QRectF(0, box.top() - 3, box.left() - 4, line), right, "1")
+        painter.drawText(QRectF(0, box.bottom() - line + 3, box.left() - 4, line), right, f"{bottom:.1f}")
+        step = box.width() / len(self._points)
+        every = math.ceil(len(self._points) * painter.fontMetrics().horizontalAdvance("9999") / box.width())
+        for place, point in enumerate(self._points):
+            if place % every == 0:
+                below = QRectF(box.left() + place * step, box.bottom() + 1, step * every, line + 2)
+                painter.drawText(below, int(Qt.AlignmentFlag.AlignCenter), str(point.labelled))
+
+    def _join(self, painter: QPainter, across: Sequence[float], heights: Sequence[float]) -> None:
+        places = [QPointF(x, y) for x, y in zip(across, heights, strict=True)]
+        for place in places:
+            if math.isfinite(place.y()):
+                painter.drawEllipse(place, 1.5, 1.5)
+        for (here, there), point in zip(pairwise(places), self._points[1:], strict=True):
+            if point.goes_on and math.isfinite(here.y()) and math.isfinite(there.y()):
+                painter.drawLine(here, there)

@@ -60,6 +60,7 @@ class ReviewDock(ReviewView):
             (self.doubt_box.toggled, self._show_doubt),
             (self.toggle_button.clicked, self._toggle_prediction),
             (self.train_button.clicked, self.open_train),
+            (self.rounds.choice.chosen, self._use_round),
         ):
             signal.connect(slot)
         self._on_project()
@@ -110,11 +111,13 @@ class ReviewDock(ReviewView):
             self._listening.masks_changed.disconnect(self._refresh_soon)
             self._listening.review.marks_changed.disconnect(self._refresh_soon)
             self._listening.review.predicted.disconnect(self._refresh_soon)
+            self._listening.rounds_changed.disconnect(self._on_rounds)
         self._listening = project
         if project is not None:
             project.masks_changed.connect(self._refresh_soon)
             project.review.marks_changed.connect(self._refresh_soon)
             project.review.predicted.connect(self._refresh_soon)
+            project.rounds_changed.connect(self._on_rounds)
 
     def _on_closed(self) -> None:
         """The Train dock was closed, and with it the project."""
@@ -214,6 +217,10 @@ class ReviewDock(ReviewView):
         if stop is not None:
             self.say(words.in_doubt(self.project.stack.plane_name(stop.plane), stop.place, stop.places))
 
+    def _use_round(self, number: int) -> None:
+        if self._train is not None:
+            self._train.use_round(number)
+
     def _refuse(self, sentence: str) -> bool:
         self.say(sentence)
         show_warning(sentence)
@@ -225,11 +232,17 @@ class ReviewDock(ReviewView):
         """Other images."""
         project = self.project
         self._listen(project)
+        self._on_rounds()
         self.table.show(project)
         if self._tour is not None:
             self._tour.restart()
         self.say("" if project is not None else words.NO_IMAGES_TO_REVIEW)
         self._arrange()
+
+    def _on_rounds(self) -> None:
+        """A round more, or another model in use."""
+        if self.alive:
+            self.rounds.show_rounds(self.project)
 
     def _on_train_state(self, state: Any) -> None:
         """When a run ended its predictions are all there, and the order may be another."""
@@ -281,6 +294,7 @@ class ReviewDock(ReviewView):
     def say(self, sentence: str) -> None:
         """Show one sentence below the buttons."""
         self.sentence.setText(sentence)
+        self.sentence.setVisible(bool(sentence))
 
 
 def share_place(one: QWidget, other: QWidget) -> None:

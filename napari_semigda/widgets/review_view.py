@@ -2,13 +2,14 @@
 
 from itertools import pairwise
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_semigda.review import ImageState
 from napari_semigda.widgets import keys, words
 from napari_semigda.widgets.dock import Dock, button, row
 from napari_semigda.widgets.progress import text_label
 from napari_semigda.widgets.review_table import BY_COLUMN, ORDERS, ImageTable, TableView
+from napari_semigda.widgets.rounds import RoundsView
 
 
 class ReviewView(Dock):
@@ -27,6 +28,7 @@ class ReviewView(Dock):
         layout.addLayout(row(self.accept_button, self.verify_button, stretch=(1, 1)))
         layout.addLayout(row(self.doubt_box, self.toggle_button, stretch=(3, 2)))
         layout.addWidget(self.sentence)
+        layout.addWidget(self.rounds)
         layout.addWidget(self.train_button)
         self.fill(layout)
         for one, following in pairwise(self._in_order()):
@@ -52,6 +54,9 @@ class ReviewView(Dock):
         for box in (self.state_box, self.order_box):
             box.setMinimumWidth(60)
         self.view = TableView(self.table)
+        # It takes what room there is, and gives way to the verdict before the dock has to scroll.
+        self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
+        self.view.setMinimumHeight(120)
         self.next_button, self.skip_button, self.accept_button, self.verify_button, self.toggle_button = (
             button(keys.label(key), keys.tip(key))
             for key in (keys.NEXT, keys.SKIP, keys.ACCEPT, keys.VERIFY, keys.TOGGLE)
@@ -59,11 +64,13 @@ class ReviewView(Dock):
         self.doubt_box = QCheckBox(words.DOUBT_BOX)
         self.doubt_box.setToolTip(words.DOUBT_BOX_TIP)
         self.sentence = text_label("What just happened, or what to do next.")
+        self.rounds = RoundsView()
         self.train_button = button("Open SemiGDA: Train", "The dock in which images are chosen, painted and learnt.")
 
     def _in_order(self) -> list[QWidget]:
         boxes = [self.state_box, self.order_box, self.view, self.next_button, self.skip_button]
-        return [*boxes, self.accept_button, self.verify_button, self.doubt_box, self.toggle_button, self.train_button]
+        boxes += [self.accept_button, self.verify_button, self.doubt_box, self.toggle_button]
+        return [*boxes, self.rounds.choice, self.train_button]
 
     def set_order(self, order: str) -> None:
         """Choose one of `ORDERS`."""

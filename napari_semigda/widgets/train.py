@@ -16,6 +16,7 @@ from napari_semigda.widgets import keys, words
 from napari_semigda.widgets.key_sheet import toggle_sheet
 from napari_semigda.widgets.layers import LayerBridge
 from napari_semigda.widgets.projects import Projects
+from napari_semigda.widgets.rounds import told
 from napari_semigda.widgets.runner import Failure, Runner
 from napari_semigda.widgets.train_view import TrainView
 from napari_semigda.widgets.words import State
@@ -99,6 +100,7 @@ class TrainDock(TrainView):
             (self.doubt_box.toggled, bridge.show_doubt),
             (self.keys_button.clicked, self.show_keys),
             (self.anyway_button.clicked, self.use_last_round),
+            (self.round_choice.chosen, self.use_round),
             (self.save_button.clicked, self._ask_where_to_save),
             (self.advanced.valueChanged, self._on_advanced),
         ):
@@ -174,11 +176,17 @@ class TrainDock(TrainView):
     def use_last_round(self) -> None:
         """Take the newest model although it scored lower, and predict with it."""
         project = self.bridge.project
-        if project is None or not project.rounds:
-            return
-        newest = project.rounds[-1].standing
-        project.use(newest)
-        self.predict()
+        if project is not None and project.rounds:
+            self.use_round(project.rounds[-1].standing.number)
+
+    def use_round(self, number: int) -> None:
+        """Take the model of another round, whatever its figures, and predict with it."""
+        project = self.bridge.project
+        wanted = [each.standing for each in project.rounds if each.standing.number == number] if project else []
+        if wanted and wanted[0] != project.in_use and self._state not in words.RUNNING:
+            project.use(wanted[0])
+            self.predict()
+        self._on_rounds()
 
     def predict(self) -> bool:
         """Mark all images with the model in use; returns whether that was started."""
@@ -241,12 +249,15 @@ class TrainDock(TrainView):
             self._listening.masks_changed.disconnect(self._on_next_round)
             self._listening.review.marks_changed.disconnect(self._settle)
             self._listening.classes_changed.disconnect(self._on_classes)
+            self._listening.rounds_changed.disconnect(self._on_rounds)
         self._listening = project = self.bridge.project
         if project is not None:
             project.masks_changed.connect(self._on_next_round)
             project.review.marks_changed.connect(self._settle)
             project.classes_changed.connect(self._on_classes)
+            project.rounds_changed.connect(self._on_rounds)
             self._on_classes()
+        self._on_rounds()
         if self._running is not None:  # the images of the run are gone, and nobody wants its masks
             self.runner.close()
             self._running, self._again = None, False
@@ -268,6 +279,10 @@ class TrainDock(TrainView):
         if self._state is State.DONE:  # an error or a choice stays on show until Train is pressed
             self._state = State.READY
         self._settle()
+
+    def _on_rounds(self) -> None:
+        if self.alive:
+            self.round_choice.show_rounds(self.bridge.project)
 
     def _on_classes(self) -> None:
         self.classes.setValue(self.bridge.project.classes)
@@ -310,17 +325,19 @@ class TrainDock(TrainView):
     def _on_finished(self, generation: int, outcome: Outcome) -> None:
         project, last = self._running, self._last
         self._running = None
-        before = project.in_use
         finished = project.finish(generation, outcome, last)
         self.run.end()
         if finished is None:
             gone = outcome.model is None
             self._enter(State.READY, "")
             self.run.say("Stopped before there was anything to keep." if gone else "The masks of all images are here.")
-        elif outcome.kept:
-            self._enter(State.WORSE, words.worse(last.dice, before.dice, before.number))
         else:
-            self._enter(State.DONE, words.done(self._elapsed, last, outcome.stopped))
+            verdict, figures = told(project)
+            self.run.sentence.setToolTip(figures)
+            if outcome.kept:
+                self._enter(State.WORSE, verdict)
+            else:
+                self._enter(State.DONE, words.done(self._elapsed, verdict, outcome.stopped))
         if finished is not None and not outcome.stopped:
             self._tail = self._elapsed - last.elapsed
         if outcome.skipped:

@@ -11,6 +11,7 @@ from napari_semigda.widgets.dock import Dock, button, line, row
 from napari_semigda.widgets.export import ExportButton
 from napari_semigda.widgets.progress import RunView
 from napari_semigda.widgets.project_row import ProjectRow
+from napari_semigda.widgets.rounds import RoundChoice
 from napari_semigda.widgets.words import State
 
 
@@ -33,6 +34,7 @@ class TrainView(Dock):
         layout.addLayout(row(self.train_button, self.stop_button, stretch=(2, 1)))
         layout.addWidget(self.run)
         layout.addWidget(self.anyway_button)
+        layout.addWidget(self.round_choice)
         layout.addWidget(line())
         layout.addLayout(row(self.accept_button, self.toggle_button, stretch=(1, 1)))
         layout.addLayout(row(self.doubt_box, self.keys_button, stretch=(2, 1)))
@@ -63,6 +65,7 @@ class TrainView(Dock):
         self.train_button = button(keys.label(keys.TRAIN), keys.tip(keys.TRAIN))
         self.stop_button = button(keys.TABLE[keys.STOP].name, keys.tip(keys.STOP))
         self.run = RunView()
+        self.round_choice = RoundChoice()
         self.anyway_button = button(
             "Use the new round anyway", "Predict with the newest model although it scored lower."
         )
@@ -101,6 +104,7 @@ class TrainView(Dock):
         order += [
             self.train_button,
             self.stop_button,
+            self.round_choice,
             self.accept_button,
             self.toggle_button,
             self.doubt_box,
@@ -131,6 +135,7 @@ class TrainView(Dock):
         self.new_masks_button.setEnabled(has_images and not running)
         self.classes.setEnabled(state not in (State.NO_IMAGES, State.NO_MASKS))
         self.time.setEnabled(not running)
+        self.round_choice.setEnabled(not running)
         self.advanced.enable_form(not running)
         self.train_button.setEnabled(state in words.CAN_TRAIN)
         self.stop_button.setEnabled(state in words.CAN_STOP)

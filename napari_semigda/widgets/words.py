@@ -39,7 +39,7 @@ ASK_FOR = {
     State.STOPPING: "Stopping, keeping the best result so far.",
 }
 
-DOUBT_BOX = "Show where in doubt"
+DOUBT_BOX = "Show doubt"
 DOUBT_BOX_TIP = "Bright where the prediction is least sure of itself: look there first."
 
 STAGES = {
@@ -147,18 +147,10 @@ def numbers(report: Report) -> str:
     return f"Step {report.step}, {clock(report.elapsed)} so far."
 
 
-def done(seconds: float, report: Report, stopped: bool) -> str:
+def done(seconds: float, verdict: str, stopped: bool) -> str:
     """The end of a round."""
     how = "Stopped after" if stopped else "Done in"
-    return f"{how} {clock(seconds)}. {dice(report)} Look through the masks, correct a few, train again."
-
-
-def worse(now: float, before: float, number: int) -> str:
-    """The end of a round that did not help."""
-    return (
-        f"This round is not better (Dice {now:.2f} after {before:.2f}): keeping round {number}. "
-        "Check the masks painted last, or train longer."
-    )
+    return f"{how} {clock(seconds)}. {verdict} Look through the masks, correct a few, train again."
 
 
 def model(header: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.sampling import ClassTable
-from napari_semigda.engine.validate import Examiner, hold_out
+from napari_semigda.engine.validate import Examiner, _Examination, hold_out
 from napari_semigda.engine.view import PlaneReader, View
 from tests.engine.conftest import drawn_planes
 
@@ -32,7 +32,7 @@ def keep(monkeypatch):
         nothing = torch.full((2, *planes[1].size), 0.5)
         monkeypatch.setattr(examiner, "_look", lambda *_: [Belief(nothing, nothing, 0.5)])
         for number, figure in enumerate(figures):
-            monkeypatch.setattr(examiner, "_score", lambda *_, figure=figure: [{1: figure}])
+            monkeypatch.setattr(examiner, "_score", lambda *_, figure=figure: _Examination((), ({1: figure},), 0.5))
             examiner.examine(SimpleNamespace(v_share=0.5), SimpleNamespace(snapshot=lambda number=number: number))
         return examiner.best, examiner.dice
 

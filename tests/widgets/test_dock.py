@@ -235,7 +235,7 @@ def test_sentences():
     assert about == "Until it stops improving: 6 to 60 minutes"
     assert words.progress(Report("learning", fraction=0.6, remaining=64, at_most=True)) == "60%, at most 1:04 left"
     report = Report("done", dice=0.912, held_out=("a", "b"), dice_by_class={1: 0.9, 2: None})
-    assert words.done(64, report, stopped=False).startswith("Done in 1:04. Held-out Dice 0.91 on 2 images. Look")
+    assert words.done(64, "Better.", stopped=False).startswith("Done in 1:04. Better. Look")
     tip = words.dice_tip(report, {1: "nucleus"})
     assert "nucleus: 0.90" in tip
     assert "class 2: not on these images" in tip

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_semigda.widgets.runner import COMMAND
 from napari_semigda.widgets.words import State
@@ -157,11 +158,14 @@ def test_a_worse_round_is_refused_in_words_and_can_be_used_all_the_same(viewer, 
     dock.train_button.click()
     wait_for(lambda: dock.state is State.WORSE)
     assert "not better (Dice 0.50 after 0.90): keeping round 1" in dock.run.sentence.text()
-    assert dock.bridge.project.in_use.number == 1
+    assert dock.bridge.project.in_use.number == dock.round_choice.value() == 1
     dock.anyway_button.click()
     wait_for(lambda: dock.state is State.READY)
-    assert dock.bridge.project.in_use.number == 2
+    assert dock.bridge.project.in_use.number == dock.round_choice.value() == 2
     assert "masks of all images" in dock.run.sentence.text()
+    QTest.keyClick(dock.round_choice.box, Qt.Key.Key_Down)  # back to the round that is better
+    wait_for(lambda: dock.state is State.READY and not dock.bridge.project._running)
+    assert dock.bridge.project.in_use.number == dock.round_choice.value() == 1
 
 
 def test_train_pressed_while_the_images_are_marked_starts_the_next_round(viewer, make_dock):
