@@ -19,16 +19,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from psygnal import Signal
 
+from napari_semigda.classes import Classes, PaintClass, add, first_classes, named
 from napari_semigda.engine.check import check_layout, check_mask
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
+from napari_semigda.engine.header import read_header
 from napari_semigda.engine.types import EngineError, Report, Settings, TrainRequest
 from napari_semigda.review import Marks, Review
 from napari_semigda.stacks import ImageStack
@@ -51,7 +55,8 @@ class Round:
 class Keeper(Marks, Protocol):
     """Where a project is kept."""
 
-    classes: dict[int, str]
+    classes: Classes
+    scribbles: bool
 
     def read_masks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Number and mask of every painted plane."""
@@ -59,8 +64,8 @@ class Keeper(Marks, Protocol):
     def save_masks(self, planes: Iterable[int], masks: Mapping[int, np.ndarray]) -> None:
         """Save what changed on `planes`, soon."""
 
-    def save_classes(self, classes: Mapping[int, str]) -> None:
-        """Save names, soon."""
+    def save_classes(self, classes: Classes, scribbles: bool) -> None:
+        """Save the classes and the style of painting, soon."""
 
     def rounds(self) -> tuple[list[Round], Standing | None]:
         """Rounds so far and the one in use."""
@@ -91,6 +96,7 @@ class Project:
 
     masks_changed = Signal()
     classes_changed = Signal()
+    """Names, colours, order or number of the classes, or the style of painting."""
     rounds_changed = Signal()
 
     def __init__(self, stack: ImageStack, folder: Path | None = None, keeper: Keeper | None = None) -> None:
@@ -101,11 +107,12 @@ class Project:
         self.generation = 0
         self.rounds: list[Round] = []
         self.in_use: Standing | None = None
-        self._classes: dict[int, str] = {1: "class 1"}
+        self._classes = first_classes()
+        self._scribbles = False
         self._masks: dict[int, np.ndarray] = {}
         self._running: dict[int, Job] = {}
         if keeper is not None:
-            self._classes = keeper.classes
+            self._classes, self._scribbles = keeper.classes, keeper.scribbles
             self.rounds, self.in_use = keeper.rounds()
             self._masks = dict(keeper.read_masks())
         self.review = Review(self._masks, keeper)
@@ -115,16 +122,41 @@ class Project:
 
     @property
     def classes(self) -> dict[int, str]:
-        """Names by class id; background, 0, has none."""
-        return dict(self._classes)
+        """Names by class id, in the user's order; 0 has none."""
+        return {each.number: each.name for each in self._classes}
 
-    def name_classes(self, names: dict[int, str]) -> None:
-        """Replace all class names."""
-        if names != self._classes:
-            self._classes = dict(sorted(names.items()))
+    @property
+    def class_list(self) -> Classes:
+        """All that is known of the classes, in the user's order."""
+        return self._classes
+
+    @property
+    def scribbles(self) -> bool:
+        """Style of painting: with scribbles 0 means "not annotated"; else what is left unpainted is background."""
+        return self._scribbles
+
+    def set_classes(self, classes: Classes, scribbles: bool | None = None) -> None:
+        """Replace all classes, and the style of painting where one is given."""
+        before = self._classes, self._scribbles
+        self._classes = classes
+        self._scribbles = self._scribbles if scribbles is None else scribbles
+        if before != (self._classes, self._scribbles):
             if self.keeper is not None:
-                self.keeper.save_classes(self._classes)
+                self.keeper.save_classes(self._classes, self._scribbles)
             self.classes_changed.emit()
+
+    def name_classes(self, names: Mapping[int, str]) -> None:
+        """Replace all class names; classes that stay keep their colours."""
+        self.set_classes(named(names, self._classes))
+
+    def one_more_class(self, name: str = "") -> tuple[Classes, PaintClass]:
+        """What the classes would be with one more, and that one.
+
+        Its number is none that the model in use knows: what was predicted as a class that has been deleted since
+        would else be taken for the new one.
+        """
+        taught = None if self.in_use is None else _taught(self.in_use.model)
+        return add(self._classes, name, taught[0] if taught else ())
 
     # -- masks --------------------------------------------------------------------------------------------------
 
@@ -179,10 +211,18 @@ class Project:
         """Class ids in use on any plane."""
         return {int(number) for mask in self._masks.values() for number in np.unique(mask)} - {0}
 
+    def pixels_of(self, number: int) -> dict[int, int]:
+        """How many pixels of a class are painted, by plane number; planes without any are left out."""
+        counts = {index: int(np.count_nonzero(mask == number)) for index, mask in self._masks.items()}
+        return {index: count for index, count in counts.items() if count}
+
     # -- rounds -------------------------------------------------------------------------------------------------
 
     def goes_on_from(self, backbone: str, afresh: bool = False) -> Standing | None:
         """The model that a round trained now would correct; None when it would start from nothing.
+
+        It does so too when a class that the model knows is gone, or when the style of painting is another: the network
+        has a colour for every class, and these would all be shifted.
 
         Parameters
         ----------
@@ -192,7 +232,10 @@ class Project:
             Start from new weights even when a round went before.
         """
         same = self.rounds and self.rounds[-1].settings.backbone == backbone
-        return self.in_use if same and not afresh else None
+        if not same or afresh or self.in_use is None:
+            return None
+        ids, scribbles = _taught(self.in_use.model) or (frozenset(), self._scribbles)
+        return self.in_use if ids <= self.classes.keys() and scribbles is self._scribbles else None
 
     def snapshot(self, settings: Settings, view: int = 0, afresh: bool = False) -> Job:
         """Freeze the images, the masks as they are now and the settings into one job.
@@ -229,6 +272,7 @@ class Project:
             settings=settings,
             init=None if going_on is None else going_on.model,
             classes=self.classes,
+            colours={each.number: each.colour for each in self._classes},
         )
         request.out.parent.mkdir(parents=True, exist_ok=True)
         return self._job(request, view, self.in_use)
@@ -329,3 +373,12 @@ class Project:
             self.keeper.close()
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@lru_cache(maxsize=64)
+def _taught(model: Path) -> tuple[frozenset[int], bool] | None:
+    """Ids of the classes that a model knows, without 0, and whether it learnt from scribbles; None when unreadable."""
+    with suppress(EngineError, KeyError, TypeError):  # what is wrong with it is said when it is used
+        header = read_header(model)
+        return frozenset(each["id"] for each in header["classes"]) - {0}, bool(header["sparse"])
+    return None

@@ -219,6 +219,7 @@ def _describe(job: Job) -> dict[str, Any]:
         "out": str(request.out),
         "init": None if request.init is None else str(request.init),
         "classes": {str(number): name for number, name in request.classes.items()},
+        "colours": {str(number): colour for number, colour in request.colours.items()},
         "settings": asdict(request.settings),
     }
 
@@ -304,6 +305,7 @@ def _job(content: dict[str, Any], folder: Path) -> Job:
             settings=Settings(**content["settings"]),
             init=None if content["init"] is None else Path(content["init"]),
             classes={int(number): name for number, name in content["classes"].items()},
+            colours={int(number): colour for number, colour in content["colours"].items()},
         )
     before = content["before"]
     if before is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from napari_semigda.colours import class_hex, is_colour
 from napari_semigda.engine.types import EngineError
 
 SCHEMA = 1
@@ -37,3 +39,16 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{path} was made by a newer napari-semigda ({header.get('version', 'unknown')}). Update yours to use it."
         )
     return header
+
+
+def class_names(header: Mapping[str, Any]) -> dict[int, str]:
+    """Names by class id in the order the user gave them, background first; without such an order, by id."""
+    names = {each["id"]: each["name"] for each in header["classes"]}
+    order = [number for number in header.get("class_order", ()) if number in names]
+    return {number: names[number] for number in dict.fromkeys((*([0] if 0 in names else ()), *order, *names))}
+
+
+def class_colours(header: Mapping[str, Any]) -> dict[int, str]:
+    """``"#rrggbb"`` by class id; models of before colours were kept have those that classes get by themselves."""
+    classes = [each for each in header["classes"] if each["id"]]
+    return {each["id"]: each["colour"] if is_colour(each.get("colour")) else class_hex(each["id"]) for each in classes}

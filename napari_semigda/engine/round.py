@@ -344,12 +344,15 @@ class Round:
         return f"Held-out Dice {self.examiner.dice:.2f} on {images}{change}."
 
     def _header(self) -> dict:
-        names = self.request.classes
+        names, colours = self.request.classes, self.request.colours
         trained = [self.planes[i].name for i in self.teaching if i not in self.examiner.held_out]
         return {
-            "classes": [
-                {"id": c, "name": names.get(c, "background" if c == 0 else f"class {c}")} for c in self.table.ids
+            "classes": [  # in the network's order
+                {"id": c, "name": names.get(c, "background" if c == 0 else f"class {c}")}
+                | ({"colour": colours[c]} if c in colours else {})
+                for c in self.table.ids
             ],
+            "class_order": [c for c in names if c in self.table.ids],  # the user's
             "sparse": self.settings.sparse,
             "backbone": self.model.backbone.name,
             "mapper_width": self.model.mapper_width,

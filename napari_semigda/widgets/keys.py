@@ -11,6 +11,9 @@ from typing import Any
 
 TRAIN, STOP, ACCEPT, TOGGLE = "T", "Shift-T", "A", "H"
 VERIFY, SKIP, NEXT = "D", "S", "N"
+DIGITS = tuple("123456789")
+"""Choose the class and the brush. Bound on the masks layer alone, where napari has tools on them: its tools keep their
+letters, and all other layers their digits."""
 
 
 class Keys:

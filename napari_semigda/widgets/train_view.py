@@ -10,6 +10,7 @@ from napari_semigda.widgets.classes import ClassPicker
 from napari_semigda.widgets.dock import Dock, button, line, row
 from napari_semigda.widgets.progress import RunView
 from napari_semigda.widgets.project_row import ProjectRow
+from napari_semigda.widgets.style import ClassNote, StyleChoice
 from napari_semigda.widgets.words import State
 
 
@@ -25,7 +26,8 @@ class TrainView(Dock):
         layout.addLayout(self._layers_form())
         layout.addWidget(QLabel("Classes"))
         layout.addWidget(self.classes)
-        layout.addWidget(self.style_label)
+        layout.addWidget(self.style)
+        layout.addWidget(self.class_note)
         layout.addWidget(line())
         layout.addWidget(QLabel("Training time"))
         layout.addWidget(self.time)
@@ -53,8 +55,8 @@ class TrainView(Dock):
         self.counts = QLabel()
         self.counts.setToolTip("How many images hold any paint. The others are learnt from without masks.")
         self.classes = ClassPicker()
-        self.style_label = QLabel()
-        self.show_style(sparse=False)
+        self.style = StyleChoice()
+        self.class_note = ClassNote()
         self.time = TimeChoice()
         self.train_button = button(
             f"Train  ({keys.TRAIN})",
@@ -100,6 +102,9 @@ class TrainView(Dock):
             self.masks,
             self.new_masks_button,
             self.classes,
+            self.classes.add,
+            self.classes.change,
+            self.style,
             self.time,
             self.train_button,
         ]
@@ -116,16 +121,6 @@ class TrainView(Dock):
 
     # -- what is shown ----------------------------------------------------------------------------------------------
 
-    def show_style(self, sparse: bool) -> None:
-        """Say which of the two ways of painting is on."""
-        if sparse:
-            self.style_label.setText("Painting: scribbles")
-            meaning = "Strokes are enough: what is not painted is unknown. Paint background too, as a class of its own."
-        else:
-            self.style_label.setText("Painting: whole images")
-            meaning = "On an image that you paint, all that is left unpainted counts as background."
-        self.style_label.setToolTip(f"{meaning} Switch under Advanced.")
-
     def enable_for(self, state: State, *, predicted: bool, saved: bool) -> None:
         """Enable what makes sense in `state`, given whether there is a prediction and a model."""
         running = state in words.RUNNING
@@ -133,7 +128,8 @@ class TrainView(Dock):
         for widget in (self.images, self.masks):
             widget.setEnabled(not running)
         self.new_masks_button.setEnabled(has_images and not running)
-        self.classes.setEnabled(state not in (State.NO_IMAGES, State.NO_MASKS))
+        for widget in (self.classes, self.style):
+            widget.setEnabled(state not in (State.NO_IMAGES, State.NO_MASKS))
         self.time.setEnabled(not running)
         self.advanced.enable_form(not running)
         self.train_button.setEnabled(state in words.CAN_TRAIN)
