@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from napari_semigda.colours import class_hex, colour_names
+from napari_semigda.colours import COUNT, class_hex
 from napari_semigda.engine.header import class_colours, class_names
 from napari_semigda.engine.types import MAX_CLASSES, EngineError
 
@@ -148,7 +148,8 @@ def without(classes: Classes, number: int) -> Classes:
 
 def _free_colour(number: int, shown: Collection[str]) -> str:
     """The colour that class `number` has by default, or the first one that is not `shown`."""
-    return next((each for each in (class_hex(number), *colour_names()) if each not in shown), class_hex(number))
+    order = (class_hex(n) for n in (number, *range(1, COUNT + 1)))
+    return next((each for each in order if each not in shown), class_hex(number))
 
 
 def _free_name(classes: Classes, wanted: str) -> str:

@@ -101,6 +101,7 @@ class ClassEdits:
     def paint_scribbles(self, on: bool) -> None:
         """Switch the style of painting; scribbles bring a class for background unless there is one."""
         project = self._project
+        self._bridge.read_all_masks()
         classes, name = project.class_list, BACKGROUND
         if on and not any(each.name.lower() == BACKGROUND for each in classes):
             classes, new = project.one_more_class(BACKGROUND)

@@ -54,7 +54,7 @@ def deleted(name: str, pixels: int, retrain: bool) -> str:
 
 def style_changed(scribbles: bool, painted: int, background: str, retrain: bool) -> str:
     """What another style of painting means for the masks there are; `background` is the class to paint it with."""
-    images = f"your {count(painted, 'painted image')}"
+    images = f"the {count(painted, 'image')} painted so far"
     if not painted:
         meaning = f"Paint strokes of every class, and of {background} too." if scribbles else STYLE_TIPS[False]
     elif scribbles:

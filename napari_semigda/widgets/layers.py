@@ -349,6 +349,8 @@ class LayerBridge:
     def _on_mode(self, event: Any = None) -> None:
         """Napari has just told which digits its tools are on, which here they are not."""
         self.masks.help = class_words.HELP
+        if same(self.viewer.layers.selection.active, self.masks):
+            self.viewer.help = class_words.HELP
 
     def _on_dims(self, event: Any = None) -> None:
         if self.project is not None and (plane := self.plane_in_view()) != self._plane:
