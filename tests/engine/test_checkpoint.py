@@ -15,7 +15,8 @@ from napari_semigda.engine.types import EngineError
 def test_header_holds_what_a_stranger_needs(tiny_run):
     header = read_header(tiny_run[2])
     assert header["schema"] == checkpoint.SCHEMA
-    assert header["classes"] == [{"id": 0, "name": "background"}, {"id": 1, "name": "disc"}]
+    assert header["classes"] == [{"id": 0, "name": "background"}, {"id": 1, "name": "disc", "colour": "#0072b2"}]
+    assert header["class_order"] == [1]
     assert header["training"]["labelled"] == 3
     assert header["training"]["unlabelled"] == 5
     assert header["view"]["crop"] == 64
