@@ -8,11 +8,14 @@ edit back means going back to the list before.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from napari_semigda.colours import COUNT, class_hex
-from napari_semigda.engine.header import class_colours, class_names
+from napari_semigda.engine.header import class_colours, class_names, read_header
 from napari_semigda.engine.types import MAX_CLASSES, EngineError
 
 LONGEST_NAME = 200
@@ -56,6 +59,15 @@ def of_model(header: Mapping[str, Any]) -> Classes:
     """The classes that a model finds, as its file says; background is none of them."""
     names, colours = class_names(header), class_colours(header)
     return tuple(PaintClass(number, name, colours[number]) for number, name in names.items() if number)
+
+
+@lru_cache(maxsize=64)
+def taught(model: Path) -> tuple[frozenset[int], bool] | None:
+    """Numbers of the classes that a model finds, and whether it learnt from scribbles; None when it cannot be read."""
+    with suppress(EngineError, KeyError, TypeError):  # what is wrong with it is said when it is used
+        header = read_header(model)
+        return frozenset(each["id"] for each in header["classes"]) - {0}, bool(header["sparse"])
+    return None
 
 
 def with_found(classes: Classes, painted: Iterable[int] = (), names: Mapping[int | str, str] | None = None) -> Classes:

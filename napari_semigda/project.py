@@ -19,20 +19,18 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from psygnal import Signal
 
-from napari_semigda.classes import Classes, PaintClass, add, first_classes, named
+from napari_semigda.classes import Classes, PaintClass, add, first_classes, named, taught
 from napari_semigda.engine.check import check_layout, check_mask
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
-from napari_semigda.engine.header import read_header
+from napari_semigda.engine.header import copy_with_classes
 from napari_semigda.engine.types import EngineError, Report, Settings, TrainRequest
 from napari_semigda.review import Marks, Review
 from napari_semigda.stacks import ImageStack
@@ -155,8 +153,8 @@ class Project:
         Its number is none that the model in use knows: what was predicted as a class that has been deleted since
         would else be taken for the new one.
         """
-        taught = None if self.in_use is None else _taught(self.in_use.model)
-        return add(self._classes, name, taught[0] if taught else ())
+        known = None if self.in_use is None else taught(self.in_use.model)
+        return add(self._classes, name, known[0] if known else ())
 
     # -- masks --------------------------------------------------------------------------------------------------
 
@@ -234,7 +232,7 @@ class Project:
         same = self.rounds and self.rounds[-1].settings.backbone == backbone
         if not same or afresh or self.in_use is None:
             return None
-        ids, scribbles = _taught(self.in_use.model) or (frozenset(), self._scribbles)
+        ids, scribbles = taught(self.in_use.model) or (frozenset(), self._scribbles)
         return self.in_use if ids <= self.classes.keys() and scribbles is self._scribbles else None
 
     def snapshot(self, settings: Settings, view: int = 0, afresh: bool = False) -> Job:
@@ -350,6 +348,8 @@ class Project:
     def save_model(self, path: Path) -> Path:
         """Copy the model in use to `path`, whole or not at all; the suffix becomes ``.semigda``.
 
+        Its classes are called as they are now, whatever they were called when it was trained.
+
         Raises
         ------
         EngineError
@@ -360,7 +360,11 @@ class Project:
         path = path.with_suffix(".semigda")
         part = path.with_name(path.name + ".part")
         try:
-            shutil.copyfile(self.in_use.model, part)
+            if taught(self.in_use.model) is None:
+                shutil.copyfile(self.in_use.model, part)
+            else:
+                colours = {each.number: each.colour for each in self._classes}
+                copy_with_classes(self.in_use.model, part, self.classes, colours)
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -373,12 +377,3 @@ class Project:
             self.keeper.close()
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@lru_cache(maxsize=64)
-def _taught(model: Path) -> tuple[frozenset[int], bool] | None:
-    """Ids of the classes that a model knows, without 0, and whether it learnt from scribbles; None when unreadable."""
-    with suppress(EngineError, KeyError, TypeError):  # what is wrong with it is said when it is used
-        header = read_header(model)
-        return frozenset(each["id"] for each in header["classes"]) - {0}, bool(header["sparse"])
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,39 @@ def class_colours(header: Mapping[str, Any]) -> dict[int, str]:
     """``"#rrggbb"`` by class id; models of before colours were kept have those that classes get by themselves."""
     classes = [each for each in header["classes"] if each["id"]]
     return {each["id"]: each["colour"] if is_colour(each.get("colour")) else class_hex(each["id"]) for each in classes}
+
+
+def copy_with_classes(model: Path, target: Path, names: Mapping[int, str], colours: Mapping[int, str]) -> None:
+    """Copy a model file with classes called and coloured as they are now; what it learnt stays as it is.
+
+    Parameters
+    ----------
+    model
+        A `.semigda` file.
+    target
+        The copy, written over.
+    names, colours
+        By class id, in the user's order; classes of the model that are not among them keep theirs.
+
+    Raises
+    ------
+    EngineError
+        As `read_header`.
+    OSError
+        When the copy cannot be written.
+    """
+    header = read_header(model)
+    for each in header["classes"]:
+        each["name"] = names.get(each["id"], each["name"])
+        if each["id"] in colours:
+            each["colour"] = colours[each["id"]]
+    ids = {each["id"] for each in header["classes"]}
+    header["class_order"] = [number for number in names if number in ids]
+    with model.open("rb") as source, target.open("wb") as copy:
+        # safetensors: eight bytes for the length of a JSON header, the header, tensors at places counted from its end
+        about = json.loads(source.read(int.from_bytes(source.read(8), "little")))
+        about["__metadata__"][KEY] = json.dumps(header)
+        text = json.dumps(about).encode()
+        text += b" " * (-len(text) % 8)
+        copy.write(len(text).to_bytes(8, "little") + text)
+        shutil.copyfileobj(source, copy)

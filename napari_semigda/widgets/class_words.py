@@ -4,7 +4,7 @@ from napari_semigda.widgets.words import count
 
 PICK_TIP = (
     "Click a class to paint it; double-click to rename it. While you paint, the keys 1-9 choose the class of that "
-    "number and the brush."
+    "number and the brush; napari's tools keep their letters (E erases, P paints, F fills, L picks a class)."
 )
 HELP = "1-9 choose a class, E erases, P paints, F fills, L picks a class from the image, Z moves the image"
 """At the bottom of the window while the masks are selected; napari would say what the digits do on other layers."""
@@ -14,6 +14,7 @@ KEYS = (
     "paints, F fills, L picks a class from the image, Z moves the image."
 )
 """For the cheat sheet."""
+ASK_FOR_STROKES = "Paint a few strokes of every class, background too, on two or three varied images."
 WHOLE, SCRIBBLES = "Whole images", "Scribbles"
 STYLES = {False: f"{WHOLE}: rest is background", True: f"{SCRIBBLES}: rest is unknown"}
 STYLE_TIPS = {
@@ -28,10 +29,9 @@ def no_class(number: int) -> str:
     return f"There is no class {number} yet: press + Add class for one more. (napari's own tools: P, F, E, L.)"
 
 
-def numbered_keys(number: int, name: str) -> str:
+def class_tip(number: int, name: str) -> str:
     """Of one class in the list."""
-    key = f"Key {number}. " if number <= 9 else ""
-    return f"{name}\n{key}Its pixels hold the number {number}, in exported masks too."
+    return f"{name}: its pixels hold the number {number}, in exported masks too.\n{PICK_TIP}"
 
 
 def deletes(name: str, pixels: int, images: int, verified: int, scribbles: bool) -> str:

@@ -99,7 +99,7 @@ class ClassPicker(QWidget):
             item.setText(each.name)
             item.setIcon(_swatch(each.number, each.colour))
             item.setData(NUMBER, each.number)
-            item.setToolTip(class_words.numbered_keys(each.number, each.name))
+            item.setToolTip(class_words.class_tip(each.number, each.name))
             item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
         self._list.blockSignals(False)
         self.add.setEnabled(len(classes) < MAX_CLASSES)

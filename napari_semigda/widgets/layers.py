@@ -14,10 +14,10 @@ from napari_semigda.classes import with_found
 from napari_semigda.engine.types import EngineError, Prediction
 from napari_semigda.project import Project
 from napari_semigda.stacks import ImageStack
-from napari_semigda.widgets import class_words, opened, place, words, writing
+from napari_semigda.widgets import opened, place, words, writing
+from napari_semigda.widgets.class_keys import ClassKeys
 from napari_semigda.widgets.colours import class_colormap
 from napari_semigda.widgets.history import History
-from napari_semigda.widgets.keys import DIGITS
 from napari_semigda.widgets.ours import PredictionLayers, masks_on, note, role, same
 from napari_semigda.widgets.reading import Reader
 
@@ -43,6 +43,7 @@ class LayerBridge:
         self.viewer = viewer
         self._predictions = PredictionLayers(viewer)
         self._reader = Reader(viewer, self.plane_in_view, self._take)
+        self._class_keys = ClassKeys(viewer, self.digit_pressed.emit)
         self.history = History(self._reader.touch)
         self.image: Image | None = None
         self.masks: Labels | None = None
@@ -178,15 +179,10 @@ class LayerBridge:
         self._reader.follow(layer)
         if self.masks is not None:
             self.masks.events.selected_label.disconnect(self._on_class)
-            self.masks.events.mode.disconnect(self._on_mode)
-            for digit in DIGITS:
-                self.masks.bind_key(digit, None, overwrite=True)  # its class still has napari's own
         self.masks = layer
         if layer is not None:
             layer.events.selected_label.connect(self._on_class)
-            layer.events.mode.connect(self._on_mode)
-            for digit in DIGITS:
-                layer.bind_key(digit, lambda _, digit=digit: self.digit_pressed.emit(int(digit)), overwrite=True)
+        self._class_keys.follow(layer)
         self.history.follow(layer, self.plane_in_view)
 
     def new_masks(self) -> Labels:
@@ -345,12 +341,6 @@ class LayerBridge:
 
     def _on_class(self, event: Any = None) -> None:
         self.class_picked.emit(int(self.masks.selected_label))
-
-    def _on_mode(self, event: Any = None) -> None:
-        """Napari has just told which digits its tools are on, which here they are not."""
-        self.masks.help = class_words.HELP
-        if same(self.viewer.layers.selection.active, self.masks):
-            self.viewer.help = class_words.HELP
 
     def _on_dims(self, event: Any = None) -> None:
         if self.project is not None and (plane := self.plane_in_view()) != self._plane:

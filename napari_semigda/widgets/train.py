@@ -14,6 +14,7 @@ from napari_semigda.engine.types import EngineError, Prediction, Report, Setting
 from napari_semigda.project import Project
 from napari_semigda.widgets import keys, words
 from napari_semigda.widgets.class_edits import ClassEdits
+from napari_semigda.widgets.class_words import ASK_FOR_STROKES
 from napari_semigda.widgets.layers import LayerBridge
 from napari_semigda.widgets.projects import Projects
 from napari_semigda.widgets.runner import Failure, Runner
@@ -319,7 +320,8 @@ class TrainDock(TrainView):
         elif bridge.masks is None:
             self._enter(State.NO_MASKS, words.ASK_FOR[State.NO_MASKS])
         elif not painted:
-            self._enter(State.NOTHING_PAINTED, words.ASK_FOR[State.NOTHING_PAINTED])
+            ask = ASK_FOR_STROKES if project.scribbles else words.ASK_FOR[State.NOTHING_PAINTED]
+            self._enter(State.NOTHING_PAINTED, ask)
         else:
             how_long = words.how_long(self._settings(), self._tail, self._device)
             before = self._to_correct()

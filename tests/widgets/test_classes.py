@@ -153,7 +153,7 @@ def test_a_model_of_other_classes_or_style_is_not_gone_on_from(monkeypatch, tmp_
     project.set_classes(TWO)
     model = tmp_path / "round-1.semigda"
     header = {"classes": [{"id": number, "name": ""} for number in (0, 1, 2)], "sparse": False}
-    monkeypatch.setattr("napari_semigda.project.read_header", lambda path: header)
+    monkeypatch.setattr("napari_semigda.classes.read_header", lambda path: header)
     project.rounds = [type("Round", (), {"settings": Settings()})()]
     project.in_use = Standing(model, number=1)
     assert project.goes_on_from("auto") is project.in_use
