@@ -190,10 +190,12 @@ class ClassEdits:
     def _on_project(self) -> None:
         if self._listening is not None:
             self._listening.classes_changed.disconnect(self._show)
+            self._listening.masks_changed.disconnect(self._note.clear_it)
         self._listening = project = self._bridge.project
         self._note.say("")
         if project is not None:
             project.classes_changed.connect(self._show)
+            project.masks_changed.connect(self._note.clear_it)
             self._show()
 
     def _show(self) -> None:

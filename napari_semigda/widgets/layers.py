@@ -4,11 +4,12 @@ When to read is the business of `reading`. The user's own layers are read and ge
 them is written by nobody but `writing`: Accept, and the deletion of a class, each one step that Ctrl+Z takes back.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from psygnal import Signal
+from psygnal import EmitLoopError, Signal
 
 from napari_semigda.classes import with_found
 from napari_semigda.engine.types import EngineError, Prediction
@@ -58,7 +59,8 @@ class LayerBridge:
 
     def close(self) -> None:
         """Let go of the viewer, save what is kept and remove temporary folders."""
-        self._reader.finish()
+        with suppress(EmitLoopError):  # the last stroke is kept, although docks that Qt has deleted cannot show it
+            self._reader.finish()
         events = self.viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.disconnect(self._on_layers)

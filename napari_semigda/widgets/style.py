@@ -1,7 +1,5 @@
 """Which of the two styles of painting is on, in words, and what an edit of the classes has done."""
 
-from typing import Any
-
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
@@ -57,7 +55,11 @@ class ClassNote(QLabel):
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.hide()
 
-    def say(self, sentence: str, *_: Any) -> None:
+    def say(self, sentence: str) -> None:
         """Show a sentence; an empty one hides it."""
         self.setText(sentence)
         self.setVisible(bool(sentence))
+
+    def clear_it(self) -> None:
+        """Say nothing: something else was done since."""
+        self.say("")

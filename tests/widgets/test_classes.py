@@ -323,12 +323,10 @@ def test_a_user_adds_names_paints_deletes_and_takes_back(viewer, make_dock, noti
         viewer.dims.set_current_step(0, plane)
         stroke(viewer, (45, 20), (45, 40))
     before = masks.data.copy()
-    assert set(np.unique(before)) == {0, 1, 2}
 
-    pixels = f"{int((before == 2).sum()):,} pixels on 2 images"
     said = answer("Keep")
     picker.delete.trigger()
-    assert said and said[0].startswith(pixels)
+    assert said[0].startswith(f"{int((before == 2).sum()):,} pixels on 2 images")
     np.testing.assert_array_equal(masks.data, before)
     answer("Delete")
     picker.delete.trigger()
@@ -337,7 +335,8 @@ def test_a_user_adds_names_paints_deletes_and_takes_back(viewer, make_dock, noti
     assert (masks.selected_label, picker.current()) == (1, 1)
     assert "Ctrl+Z brings them back" in dock.class_note.text()
 
-    press(viewer, Qt.Key.Key_Z, CTRL)
+    QTest.keyClick(picker._list, Qt.Key.Key_Z, CTRL)  # where the focus may still be
+    let_run(0.1)
     np.testing.assert_array_equal(masks.data, before)
     assert (project.classes, dock.counts.text()) == ({1: "class 1", 2: "rim"}, "2 of 4 painted")
     press(viewer, Qt.Key.Key_Z, CTRL)  # the stroke before it
