@@ -15,8 +15,7 @@ KEYS = (
 )
 """For the cheat sheet."""
 ASK_FOR_STROKES = "Paint a few strokes of every class, background too, on two or three varied images."
-WHOLE, SCRIBBLES = "Whole images", "Scribbles"
-STYLES = {False: f"{WHOLE}: rest is background", True: f"{SCRIBBLES}: rest is unknown"}
+STYLES = {False: "Whole images: rest is background", True: "Scribbles: rest is unknown"}
 STYLE_TIPS = {
     False: "On an image that you paint, all that is left unpainted counts as background.",
     True: "A few strokes of every class are enough: what is not painted teaches nothing. Paint strokes of background "

@@ -5,6 +5,7 @@ from qtpy.QtGui import QColor, QIcon, QKeyEvent, QKeySequence, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QAction,
+    QApplication,
     QGridLayout,
     QListWidget,
     QListWidgetItem,
@@ -222,10 +223,8 @@ class ColourMenu(QMenu):
             made.setToolTip(tip)
 
     def _on_clicked(self, colour: str) -> None:
-        menu = self
-        while isinstance(menu, QMenu):  # a click on a widget in a menu leaves that open, and those it is in
+        while (menu := QApplication.activePopupWidget()) is not None:  # a click on a widget leaves the menus open
             menu.close()
-            menu = menu.parentWidget()
         self.chosen.emit(colour)
 
 

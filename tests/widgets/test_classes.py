@@ -399,5 +399,10 @@ def test_the_colour_menu_names_its_colours_and_their_owners(qtbot):
     assert buttons["#56b4e9"].toolTip() == "sky blue: the colour of rim; the two are exchanged"
     wanted = []
     picker.recolour_wanted.connect(lambda *what: wanted.append(what))
+    picker.show()
+    picker.change.menu().popup(picker.mapToGlobal(picker.rect().bottomLeft()))
+    picker.colours.popup(picker.mapToGlobal(picker.rect().topLeft()))
+    assert QApplication.activePopupWidget() is picker.colours
     buttons["#0072b2"].click()
     assert wanted == [(1, "#0072b2")]
+    assert QApplication.activePopupWidget() is None
