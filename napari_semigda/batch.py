@@ -196,7 +196,7 @@ class _Batch:
                 for kind, write in zip(request.maps, add, strict=True):
                     write(_map(found, kind))
                 if request.overlays:
-                    pictures.append(png(overlay(image, found.mask)))
+                    pictures.append(png(overlay(image, found.mask, self.predictor.colours)))
                 if request.measurements:
                     objects = measure(found.mask, image, self.predictor.classes, source.spacing, source.unit)
                     rows += [{"plane": index + 1} | row for row in objects]

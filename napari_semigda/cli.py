@@ -98,12 +98,16 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     """
     from napari_semigda.engine.check import check_settings
     from napari_semigda.images import labelled_planes
+    from napari_semigda.store import painted_how
 
+    painted, scribbles = painted_how(masks)
+    if scribbles and not sparse:
+        warn("This project is painted with scribbles: 0 means not annotated, as with --sparse.")
     settings = Settings(
         **chosen_time(time, minutes, correction=init is not None),
         backbone=backbone,
         device=device,
-        sparse=sparse,
+        sparse=sparse or scribbles,
         seed=seed,
         unlabelled_weight=unlabelled_weight,
         max_steps=max_steps,
@@ -111,7 +115,8 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
         backbone_source=backbone_source,
         compile=compile,
     )
-    request = TrainRequest((), out, settings, init, plan=plan)
+    names, colours = ({each.number: getattr(each, what) for each in painted} for what in ("name", "colour"))
+    request = TrainRequest((), out, settings, init, classes=names, colours=colours, plan=plan)
     check_settings(request)  # what is quick to say comes before the images are looked at
     planes, strangers = labelled_planes(images, masks)
     warn(*strangers)

@@ -133,7 +133,7 @@ def total(
     rows
         Of all its planes, from `measure`, each with the number of its ``plane``.
     classes
-        Names by class id; 0 is left out.
+        Names by class id, in the order of the rows; 0 is left out.
     pixels, planes
         How many the file has.
     spacing, unit
@@ -143,7 +143,7 @@ def total(
     return [
         {"class": number, "class_name": name, "planes": planes}
         | _sums([row for row in rows if row["class"] == number], pixels, spacing, unit)
-        for number, name in sorted(classes.items())
+        for number, name in classes.items()
         if number
     ]
 

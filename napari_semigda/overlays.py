@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import BytesIO
 
 import numpy as np
 
-from napari_semigda.colours import class_colour
+from napari_semigda.colours import class_hex, rgb
 
 OPACITY = 0.35  # of a class's colour inside its outline: what is underneath stays to be judged
 _SHOWN = (0.5, 99.5)  # percentiles of an image that become black and white
 
 
-def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, mask: np.ndarray, colours: Mapping[int, str] | None = None) -> np.ndarray:
     """A picture of an image and its mask.
 
     Parameters
@@ -22,6 +23,8 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         shown as they are, anything else is stretched from dark to bright.
     mask
         (H, W) uint8 class ids; 0 is left as it is.
+    colours
+        ``"#rrggbb"`` by class id; the others have those that classes get by themselves.
 
     Returns
     -------
@@ -31,10 +34,11 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     from skimage.segmentation import find_boundaries
 
     shown = _displayed(image)
-    colours = np.array([class_colour(number) for number in range(256)]) / 255
+    known = colours or {}
+    table = np.array([rgb(known.get(number, class_hex(number))) for number in range(256)]) / 255
     inside, outline = mask > 0, find_boundaries(mask, mode="inner")
-    shown[inside] += OPACITY * (colours[mask[inside]] - shown[inside])
-    shown[outline] = colours[mask[outline]]
+    shown[inside] += OPACITY * (table[mask[inside]] - shown[inside])
+    shown[outline] = table[mask[outline]]
     return np.round(shown * 255).astype(np.uint8)
 
 

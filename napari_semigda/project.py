@@ -27,9 +27,11 @@ from typing import Any, Protocol
 import numpy as np
 from psygnal import Signal
 
+from napari_semigda.classes import Classes, PaintClass, add, first_classes, named, taught
 from napari_semigda.engine.check import check_layout, check_mask
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
 from napari_semigda.engine.findings import Findings
+from napari_semigda.engine.header import copy_with_classes
 from napari_semigda.engine.types import EngineError, Report, Settings, TrainRequest
 from napari_semigda.engine.verdict import Trained
 from napari_semigda.review import Marks, Review
@@ -57,7 +59,8 @@ class Round:
 class Keeper(Marks, Protocol):
     """Where a project is kept."""
 
-    classes: dict[int, str]
+    classes: Classes
+    scribbles: bool
     pictures: Any
     """Small pictures of the images, ``get(plane)`` and ``put(plane, pixels)``."""
 
@@ -67,8 +70,8 @@ class Keeper(Marks, Protocol):
     def save_masks(self, planes: Iterable[int], masks: Mapping[int, np.ndarray]) -> None:
         """Save what changed on `planes`, soon."""
 
-    def save_classes(self, classes: Mapping[int, str]) -> None:
-        """Save names, soon."""
+    def save_classes(self, classes: Classes, scribbles: bool) -> None:
+        """Save the classes and the style of painting, soon."""
 
     def rounds(self) -> tuple[list[Round], Standing | None]:
         """Rounds so far and the one in use."""
@@ -99,6 +102,7 @@ class Project:
 
     masks_changed = Signal()
     classes_changed = Signal()
+    """Names, colours, order or number of the classes, or the style of painting."""
     rounds_changed = Signal()
 
     def __init__(self, stack: ImageStack, folder: Path | None = None, keeper: Keeper | None = None) -> None:
@@ -109,11 +113,12 @@ class Project:
         self.generation = 0
         self.rounds: list[Round] = []
         self.in_use: Standing | None = None
-        self._classes: dict[int, str] = {1: "class 1"}
+        self._classes = first_classes()
+        self._scribbles = False
         self._masks: dict[int, np.ndarray] = {}
         self._running: dict[int, Job] = {}
         if keeper is not None:
-            self._classes = keeper.classes
+            self._classes, self._scribbles = keeper.classes, keeper.scribbles
             self.rounds, self.in_use = keeper.rounds()
             self._masks = dict(keeper.read_masks())
         self.review = Review(self._masks, keeper)
@@ -123,16 +128,41 @@ class Project:
 
     @property
     def classes(self) -> dict[int, str]:
-        """Names by class id; background, 0, has none."""
-        return dict(self._classes)
+        """Names by class id, in the user's order; 0 has none."""
+        return {each.number: each.name for each in self._classes}
 
-    def name_classes(self, names: dict[int, str]) -> None:
-        """Replace all class names."""
-        if names != self._classes:
-            self._classes = dict(sorted(names.items()))
+    @property
+    def class_list(self) -> Classes:
+        """All that is known of the classes, in the user's order."""
+        return self._classes
+
+    @property
+    def scribbles(self) -> bool:
+        """Style of painting: with scribbles 0 means "not annotated"; else what is left unpainted is background."""
+        return self._scribbles
+
+    def set_classes(self, classes: Classes, scribbles: bool | None = None) -> None:
+        """Replace all classes, and the style of painting where one is given."""
+        before = self._classes, self._scribbles
+        self._classes = classes
+        self._scribbles = self._scribbles if scribbles is None else scribbles
+        if before != (self._classes, self._scribbles):
             if self.keeper is not None:
-                self.keeper.save_classes(self._classes)
+                self.keeper.save_classes(self._classes, self._scribbles)
             self.classes_changed.emit()
+
+    def name_classes(self, names: Mapping[int, str]) -> None:
+        """Replace all class names; classes that stay keep their colours."""
+        self.set_classes(named(names, self._classes))
+
+    def one_more_class(self, name: str = "") -> tuple[Classes, PaintClass]:
+        """What the classes would be with one more, and that one.
+
+        Its number is none that the model in use knows: what was predicted as a class that has been deleted since
+        would else be taken for the new one.
+        """
+        known = None if self.in_use is None else taught(self.in_use.model)
+        return add(self._classes, name, known[0] if known else ())
 
     # -- masks --------------------------------------------------------------------------------------------------
 
@@ -187,10 +217,18 @@ class Project:
         """Class ids in use on any plane."""
         return {int(number) for mask in self._masks.values() for number in np.unique(mask)} - {0}
 
+    def pixels_of(self, number: int) -> dict[int, int]:
+        """How many pixels of a class are painted, by plane number; planes without any are left out."""
+        counts = {index: int(np.count_nonzero(mask == number)) for index, mask in self._masks.items()}
+        return {index: count for index, count in counts.items() if count}
+
     # -- rounds -------------------------------------------------------------------------------------------------
 
     def goes_on_from(self, backbone: str, afresh: bool = False) -> Standing | None:
         """The model that a round trained now would correct; None when it would start from nothing.
+
+        It does so too when a class that the model knows is gone, or when the style of painting is another: the network
+        has a colour for every class, and these would all be shifted.
 
         Parameters
         ----------
@@ -200,7 +238,10 @@ class Project:
             Start from new weights even when a round went before.
         """
         same = any(each.standing == self.in_use and each.settings.backbone == backbone for each in self.rounds)
-        return self.in_use if same and not afresh else None
+        if not same or afresh:
+            return None
+        ids, scribbles = taught(self.in_use.model) or (frozenset(), self._scribbles)
+        return self.in_use if ids <= self.classes.keys() and scribbles is self._scribbles else None
 
     def snapshot(self, settings: Settings, view: int = 0, afresh: bool = False) -> Job:
         """Freeze the images, the masks as they are now and the settings into one job.
@@ -244,6 +285,7 @@ class Project:
             init=None if going_on is None else going_on.model,
             classes=self.classes,
             hold_out=() if self.in_use is None else self.in_use.held_out,
+            colours={each.number: each.colour for each in self._classes},
         )
         request.out.parent.mkdir(parents=True, exist_ok=True)
         return self._job(request, view, self.in_use)
@@ -345,6 +387,8 @@ class Project:
     def save_model(self, path: Path) -> Path:
         """Copy the model in use to `path`, whole or not at all; the suffix becomes ``.semigda``.
 
+        Its classes are called as they are now, whatever they were called when it was trained.
+
         Raises
         ------
         EngineError
@@ -355,7 +399,11 @@ class Project:
         path = path.with_suffix(".semigda")
         part = path.with_name(path.name + ".part")
         try:
-            shutil.copyfile(self.in_use.model, part)
+            if taught(self.in_use.model) is None:
+                shutil.copyfile(self.in_use.model, part)
+            else:
+                colours = {each.number: each.colour for each in self._classes}
+                copy_with_classes(self.in_use.model, part, self.classes, colours)
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)

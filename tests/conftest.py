@@ -75,7 +75,8 @@ def tiny_run(tmp_path_factory):
     from tests.engine.conftest import drawn_planes
 
     out = tmp_path_factory.mktemp("model") / "discs.semigda"
-    request = TrainRequest(drawn_planes(3, 5), out, Settings(max_steps=40, crop=64), classes={1: "disc"})
+    settings, colours = Settings(max_steps=40, crop=64), {1: "#0072b2"}
+    request = TrainRequest(drawn_planes(3, 5), out, settings, classes={1: "disc"}, colours=colours)
     trainer = Trainer()
     trainer.look_at(1)
     return request, list(trainer.fit(request)), out

@@ -61,6 +61,7 @@ class FakePredictor:
     def __init__(self, model, device="auto"):
         self._wish = json.loads(Path(model).read_text())["wish"]
         self.classes = {0: "background", 1: self._wish}
+        self.colours = {1: "#e69f00"}
 
     def predict(self, plane, index=0, probabilities=False):
         if "slow" in self._wish:

@@ -370,6 +370,17 @@ def test_refusals_are_the_same_with_json(folders, capfd, form):
     assert "3.png" in refused(capfd, train_args(folders, *form), folders)
 
 
+def test_masks_of_a_project_bring_their_names_and_style(folders, capfd, monkeypatch):
+    asked = []
+    monkeypatch.setattr("napari_semigda.engine.train.Trainer.fit", lambda _, request: asked.append(request) or [])
+    index = {"schema": 1, "classes": [{"id": 1, "name": "disc", "colour": "#0072b2"}], "scribbles": True}
+    (folders / "project.json").write_text(json.dumps(index | {"images": [], "rounds": [], "in_use": None}))
+    assert run(train_args(folders)) == 0
+    request = asked[0]
+    assert (request.classes, request.colours, request.settings.sparse) == ({1: "disc"}, {1: "#0072b2"}, True)
+    assert "painted with scribbles" in capfd.readouterr().err
+
+
 def test_one_class_of_scribbles(folders, capfd):
     assert "only one class (1)" in refused(capfd, train_args(folders, "--sparse"), folders)
 

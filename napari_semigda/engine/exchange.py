@@ -157,6 +157,7 @@ def _describe(job: Job) -> dict[str, Any]:
         "out": str(request.out),
         "init": None if request.init is None else str(request.init),
         "classes": {str(number): name for number, name in request.classes.items()},
+        "colours": {str(number): colour for number, colour in request.colours.items()},
         "settings": asdict(request.settings),
         "hold_out": list(request.hold_out),
     }
@@ -267,6 +268,7 @@ def _job(content: dict[str, Any], folder: Path) -> Job:
             init=None if content["init"] is None else Path(content["init"]),
             classes={int(number): name for number, name in content["classes"].items()},
             hold_out=tuple(content["hold_out"]),
+            colours={int(number): colour for number, colour in content["colours"].items()},
         )
     before = content["before"]
     if before is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from napari_semigda.engine.checkpoint import load_model
 from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.device import mixed_precision, pick_device
+from napari_semigda.engine.header import class_colours, class_names
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.pose import averaging_pose, posed
 from napari_semigda.engine.ranking import describe
@@ -54,7 +55,8 @@ class Predictor:
         self._view = View.of_model(self.header)
         self._table = ClassTable([c["id"] for c in self.header["classes"]], self.header["sparse"])
         self.class_ids: tuple[int, ...] = self._table.ids
-        self.classes: dict[int, str] = {c["id"]: c["name"] for c in self.header["classes"]}
+        self.classes: dict[int, str] = class_names(self.header)
+        self.colours: dict[int, str] = class_colours(self.header)
 
     def predict(self, plane: Plane, index: int = 0, probabilities: bool = False) -> Prediction:
         """The mask of one plane at its own height and width, averaged over two orientations.

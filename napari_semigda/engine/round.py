@@ -363,6 +363,7 @@ class Round:
         trained = [self.planes[i].name for i in self.teaching if i not in self.examiner.held_out]
         return {
             "classes": self._classes(),
+            "class_order": [c for c in self.request.classes if c in self.table.ids],  # the user's
             "sparse": self.settings.sparse,
             "backbone": self.model.backbone.name,
             "mapper_width": self.model.mapper_width,
@@ -387,5 +388,10 @@ class Round:
         }
 
     def _classes(self) -> list[dict]:
-        names = self.request.classes
-        return [{"id": c, "name": names.get(c, "background" if c == 0 else f"class {c}")} for c in self.table.ids]
+        """The classes with names and colours, in the network's order."""
+        names, colours = self.request.classes, self.request.colours
+        return [
+            {"id": c, "name": names.get(c, "background" if c == 0 else f"class {c}")}
+            | ({"colour": colours[c]} if c in colours else {})
+            for c in self.table.ids
+        ]

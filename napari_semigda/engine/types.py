@@ -76,7 +76,8 @@ class TrainRequest:
     out: Path
     settings: Settings = Settings()
     init: Path | None = None  # a model of an earlier round to continue from
-    classes: Mapping[int, str] = field(default_factory=dict)  # names by class id; missing ones get "class N"
+    classes: Mapping[int, str] = field(default_factory=dict)  # names by id, in order; missing ones get "class N"
+    colours: Mapping[int, str] = field(default_factory=dict)  # "#rrggbb" by id, for those who show the masks
     plan: Path | None = None  # a model whose run is to be repeated step by step, whatever the clock says
     then_predict: bool = False  # the masks of all planes come next: the time is for them as well
     hold_out: tuple[str, ...] = ()  # names that the round before kept back: again, so that both can be compared

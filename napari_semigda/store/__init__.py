@@ -15,7 +15,8 @@ Any program opens the masks, and ``semigda train --images "my study" --masks "my
 them. No Qt and no napari here.
 """
 
+from napari_semigda.store.index import painted_how
 from napari_semigda.store.stack import FileStack
 from napari_semigda.store.store import FOLDER, ProjectStore, is_project, project_folder
 
-__all__ = ["FOLDER", "FileStack", "ProjectStore", "is_project", "project_folder"]
+__all__ = ["FOLDER", "FileStack", "ProjectStore", "is_project", "painted_how", "project_folder"]

@@ -4,6 +4,7 @@ Version 1::
 
     {"schema": 1,
      "classes": [{"id": 1, "name": "nucleus", "colour": "#e69f00"}],
+     "scribbles": false,
      "images": [{"file": "ax01.png", "bytes": 48213, "modified": 1790000000000000000, "checksum": "9f2c...",
                  "dtype": "uint8", "planes": [[200, 160]], "spacing": null,
                  "verified": [], "skipped": [], "empty": []}],
@@ -13,6 +14,7 @@ Version 1::
                  "before": null, "kept_before": false, "findings": {...}}],
      "in_use": 1}
 
+Classes are in the user's order. `scribbles`, whether unpainted means "not annotated", is left out by older versions.
 File names are plain names: images lie in the project's folder, models in its ``semigda/rounds``. Everything read from
 here is checked, because the file may come from a stranger.
 """
@@ -26,7 +28,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from napari_semigda.colours import class_hex
+from napari_semigda.classes import LONGEST_NAME, Classes, PaintClass, first_classes
+from napari_semigda.colours import is_colour
 from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.types import EngineError, Settings
 from napari_semigda.store.files import PREVIOUS, plain_name, set_aside
@@ -80,18 +83,15 @@ class RoundEntry:
 class Index:
     """Everything in ``project.json``."""
 
-    classes: dict[int, str] = field(default_factory=lambda: {1: "class 1"})
-    colours: dict[int, str] = field(default_factory=dict)
+    classes: Classes = field(default_factory=first_classes)
+    scribbles: bool = False
     images: list[Entry] = field(default_factory=list)
     rounds: list[RoundEntry] = field(default_factory=list)
     in_use: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        classes = [
-            {"id": number, "name": name, "colour": self.colours.get(number, class_hex(number))}
-            for number, name in self.classes.items()
-        ]
+        classes = [{"id": each.number, "name": each.name, "colour": each.colour} for each in self.classes]
         images = [
             vars(entry) | {kind: sorted(getattr(entry, kind)) for kind in ("verified", "skipped", "empty")}
             for entry in self.images
@@ -100,7 +100,14 @@ class Index:
             vars(entry) | {"settings": asdict(entry.settings), "findings": entry.findings.to_json()}
             for entry in self.rounds
         ]
-        return {"schema": SCHEMA, "classes": classes, "images": images, "rounds": rounds, "in_use": self.in_use}
+        return {
+            "schema": SCHEMA,
+            "classes": classes,
+            "scribbles": self.scribbles,
+            "images": images,
+            "rounds": rounds,
+            "in_use": self.in_use,
+        }
 
 
 def read_index(folder: Path) -> tuple[Index, str]:
@@ -137,6 +144,15 @@ def read_index(folder: Path) -> tuple[Index, str]:
     )
 
 
+def painted_how(masks: Path) -> tuple[Classes, bool]:
+    """Classes and style of painting of the project that a folder of masks is part of; none when it is of no project."""
+    try:
+        index = _read(Path(masks).absolute().parent / NAME)
+    except (OSError, ValueError, EngineError):
+        return (), False
+    return index.classes, index.scribbles
+
+
 def _read(path: Path) -> Index:
     if path.stat().st_size > MAX_BYTES:
         raise ValueError("it is too large")
@@ -148,14 +164,23 @@ def _read(path: Path) -> Index:
     if len({entry.file for entry in images}) < len(images):
         raise ValueError("an image is named twice")
     rounds = [_round(item) for item in _of(content, "rounds", list)]
-    classes = _of(content, "classes", list)
+    classes = tuple(_class(item) for item in _of(content, "classes", list))
+    if len({each.number for each in classes}) < len(classes):
+        raise ValueError("a class is named twice")
     return Index(
-        {_small(_of(item, "id", int), 1): _of(item, "name", str)[:200] for item in classes},
-        {_of(item, "id", int): _colour(item) for item in classes},
+        classes or first_classes(),
+        _of({"scribbles": False} | content, "scribbles", bool),
         images,
         rounds,
         _of(content, "in_use", int, type(None)),
     )
+
+
+def _class(item: Any) -> PaintClass:
+    colour = _of(item, "colour", str)
+    if not is_colour(colour):
+        raise ValueError(f"{colour!r:.40} is no colour")
+    return PaintClass(_small(_of(item, "id", int), 1), _of(item, "name", str)[:LONGEST_NAME], colour.lower())
 
 
 def _entry(item: Any) -> Entry:
@@ -230,13 +255,6 @@ def _checked(good: Callable[[Any], bool]) -> Callable[..., Any]:
 _size = _checked(lambda value: isinstance(value, int) and 0 < value < 2**31)
 _small = _checked(lambda value, least: isinstance(value, int) and least <= value <= 255)
 _number = _checked(math.isfinite)
-
-
-def _colour(item: Any) -> str:
-    colour = _of(item, "colour", str)
-    if len(colour) != 7 or colour[0] != "#" or not set(colour[1:].lower()) <= set("0123456789abcdef"):
-        raise ValueError(f"{colour!r:.40} is no colour")
-    return colour
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_semigda.classes import Classes, first_classes
 from napari_semigda.engine.exchange import Standing
 from napari_semigda.engine.types import EngineError
 from napari_semigda.project import Round
@@ -91,7 +92,7 @@ class ProjectStore:
     # -- opening and closing ----------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, folder: Path, classes: Mapping[int, str] | None = None) -> ProjectStore:
+    def create(cls, folder: Path, classes: Classes = (), scribbles: bool = False) -> ProjectStore:
         """Make a folder of images a project; masks that are in its ``semigda/masks`` are taken over.
 
         Raises
@@ -120,7 +121,7 @@ class ProjectStore:
             lock = Lock(home)
         except OSError as error:
             raise EngineError(refusal(home, error)) from error
-        return cls._start(folder, Index(dict(classes or {1: "class 1"})), lock, [])
+        return cls._start(folder, Index(classes or first_classes(), scribbles), lock, [])
 
     @classmethod
     def open(cls, path: Path) -> ProjectStore:
@@ -231,14 +232,19 @@ class ProjectStore:
     # -- everything else --------------------------------------------------------------------------------------------
 
     @property
-    def classes(self) -> dict[int, str]:
-        """Names by class id."""
-        return dict(self._index.classes)
+    def classes(self) -> Classes:
+        """In the user's order."""
+        return self._index.classes
 
-    def save_classes(self, classes: Mapping[int, str]) -> None:
-        """Save names, soon."""
-        if dict(classes) != self._index.classes:
-            self._index.classes = dict(classes)
+    @property
+    def scribbles(self) -> bool:
+        """Whether what is unpainted means "not annotated"."""
+        return self._index.scribbles
+
+    def save_classes(self, classes: Classes, scribbles: bool) -> None:
+        """Save the classes and the style of painting, soon."""
+        if (classes, scribbles) != (self._index.classes, self._index.scribbles):
+            self._index.classes, self._index.scribbles = classes, scribbles
             self._save_index()
 
     def marked(self, kind: str) -> frozenset[int]:

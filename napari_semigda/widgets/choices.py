@@ -120,17 +120,16 @@ class AdvancedValue:
     device: str = "auto"
     backbone: str = "auto"
     unlabelled: bool = True
-    sparse: bool = False
     seed: int = 0
     afresh: bool = False
 
-    def settings(self, time: TimeName, correction: bool) -> Settings:
-        """For the engine: all this and a time, of which a correction takes a fifth."""
+    def settings(self, time: TimeName, correction: bool, sparse: bool = False) -> Settings:
+        """For the engine: all this, the style of painting, and a time, of which a correction takes a fifth."""
         plain = Settings(
             **chosen_time(time, correction=correction),
             backbone=self.backbone,
             device=self.device,
-            sparse=self.sparse,
+            sparse=sparse,
             seed=self.seed,
         )
         return plain if self.unlabelled else replace(plain, unlabelled_weight=0.0)
@@ -145,7 +144,7 @@ class Advanced(QCollapsible):
         super().__init__("Advanced", parent, expandedIcon="▼", collapsedIcon="▶")
         self.setDuration(0)
         self.layout().setContentsMargins(0, 0, 0, 0)
-        self.toggleButton().setToolTip("Settings with good defaults: device, network, scribbles, seed.")
+        self.toggleButton().setToolTip("Settings with good defaults: device, network, seed.")
         self.device = ComboBox(
             label="Device",
             choices=[("Automatic", "auto"), ("CPU", "cpu"), ("NVIDIA GPU", "cuda"), ("Apple GPU", "mps")],
@@ -162,11 +161,6 @@ class Advanced(QCollapsible):
             value=True,
             tooltip="Learn from the images without paint as well. Switch off to compare.",
         )
-        self.sparse = CheckBox(
-            text="Scribbles only",
-            tooltip="Tick this when you paint strokes instead of whole images. Background is then a class you paint "
-            "too, and what is not painted teaches nothing.",
-        )
         self.seed = SpinBox(
             label="Seed", min=0, max=999_999, tooltip="The same seed and masks give the same training again."
         )
@@ -177,7 +171,7 @@ class Advanced(QCollapsible):
             "the model in use and takes a fifth of the time.",
         )
         self._form = Container(
-            widgets=[self.device, self.backbone, self.seed, self.unlabelled, self.sparse, self.afresh], labels=True
+            widgets=[self.device, self.backbone, self.seed, self.unlabelled, self.afresh], labels=True
         )
         self._form.margins = (0, 0, 0, 0)
         self._form.changed.connect(lambda _: self.valueChanged.emit(self.value()))
@@ -196,7 +190,6 @@ class Advanced(QCollapsible):
             self.device.value,
             self.backbone.value,
             self.unlabelled.value,
-            self.sparse.value,
             self.seed.value,
             self.afresh.value,
         )

@@ -15,6 +15,9 @@ from qtpy.QtGui import QKeySequence
 TRAIN, STOP, ACCEPT, TOGGLE, SHEET = "T", "Shift-T", "A", "H", "F1"
 VERIFY, SKIP, NEXT = "D", "S", "N"
 UNDO, REDO = "Control-Z", "Control-Shift-Z"
+DIGITS, CLASSES = tuple("123456789"), "1 to 9"
+"""Choose the class and the brush. Bound on the masks layer alone, where napari has tools on them: its tools keep their
+letters, and all other layers their digits."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,13 @@ TABLE = {
         "Say that your masks of the image in view are the truth; with nothing painted, that none of your classes is on "
         "it. Accept leaves it alone from then on. Pressed again, or with Ctrl+Z, it is not verified.",
     ),
-    UNDO: Entry(_MASKS, "Undo", "Take back the last stroke, Accept or Verify, one by one."),
+    CLASSES: Entry(
+        _MASKS,
+        "Choose a class",
+        "Paint the class of that number, with the brush, or with fill or polygon when one of these is on. On other "
+        "layers the digits stay napari's; its tools are on letters as ever: E erases, P paints, F fills.",
+    ),
+    UNDO: Entry(_MASKS, "Undo", "Take back the last stroke, Accept, Verify, Skip or edit of a class, one by one."),
     REDO: Entry(_MASKS, "Redo", "Do again what was taken back last."),
 }
 """Every key, by its name in napari, in the order of the sheet."""
@@ -74,6 +83,8 @@ TABLE = {
 
 def shown(key: str) -> str:
     """A key as this computer's keyboard has it: ``"Shift+T"``."""
+    if key == CLASSES:
+        return key
     sequence = QKeySequence(key.replace("Control", "Ctrl").replace("-", "+"))
     return sequence.toString(QKeySequence.SequenceFormat.NativeText)
 

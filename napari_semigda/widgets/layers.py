@@ -1,28 +1,26 @@
-"""Between napari's layers and the project: the only code that reads or writes a layer.
+"""Between napari's layers and the project: which layers are worked on, and what is read from and shown on them.
 
-The user's own layers are read, never written, with one exception: `LayerBridge.accept` copies a prediction into the
-masks through napari's own history, as one step that Ctrl+Z takes back.
+When to read is the business of `reading`. The user's own layers are read and get the class colours; what is painted on
+them is written by nobody but `writing`: Accept, and the deletion of a class, each one step that Ctrl+Z takes back.
 """
 
 from contextlib import suppress
-from time import monotonic
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from psygnal import Signal
-from qtpy.QtCore import QTimer
+from psygnal import EmitLoopError, Signal
 
+from napari_semigda.classes import with_found
 from napari_semigda.engine.types import EngineError, Prediction
 from napari_semigda.project import Project
 from napari_semigda.stacks import ImageStack
-from napari_semigda.widgets import opened, place, words
+from napari_semigda.widgets import opened, place, words, writing
+from napari_semigda.widgets.class_keys import ClassKeys
 from napari_semigda.widgets.colours import class_colormap
 from napari_semigda.widgets.history import History
 from napari_semigda.widgets.ours import PredictionLayers, masks_on, note, role, same
-
-SETTLE_MS = 150  # a stroke, its undo and the redraw after it come as several events
-LONGEST_S = 1.0  # strokes that follow each other closely are read all the same after this time
+from napari_semigda.widgets.reading import Reader
 
 
 class LayerBridge:
@@ -39,25 +37,20 @@ class LayerBridge:
     masks_chosen = Signal()  # another masks layer, or none
     plane_changed = Signal(int)  # the viewer shows another image of the stack
     class_picked = Signal(int)  # the brush has another class
+    digit_pressed = Signal(int)  # a key 1..9 on the masks
     closed = Signal()  # the viewer is not followed any more
 
     def __init__(self, viewer: Any) -> None:
         self.viewer = viewer
         self._predictions = PredictionLayers(viewer)
-        self.history = History(self._on_undone)
+        self._reader = Reader(viewer, self.plane_in_view, self._take)
+        self._class_keys = ClassKeys(viewer, self.digit_pressed.emit)
+        self.history = History(self._reader.touch)
         self.image: Image | None = None
         self.masks: Labels | None = None
         self.project: Project | None = None
         self._projects: dict[str, Project] = {}
-        self._touched: set[int] = set()
-        self._all_touched = False
-        self._known_data: Any = None
         self._plane = 0
-        self._unread_since: float | None = None  # when something was painted that has not been read
-        self._settle = QTimer()
-        self._settle.setSingleShot(True)
-        self._settle.setInterval(SETTLE_MS)
-        self._settle.timeout.connect(self.read_masks)
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
             event.connect(self._on_layers)
         viewer.dims.events.current_step.connect(self._on_dims)
@@ -66,7 +59,8 @@ class LayerBridge:
 
     def close(self) -> None:
         """Let go of the viewer, save what is kept and remove temporary folders."""
-        self._finish_reading()
+        with suppress(EmitLoopError):  # the last stroke is kept, although docks that Qt has deleted cannot show it
+            self._reader.finish()
         events = self.viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.disconnect(self._on_layers)
@@ -99,7 +93,7 @@ class LayerBridge:
         """
         if same(layer, self.image):
             return
-        self._finish_reading()
+        self._reader.finish()
         left, self.image, self.project = self.project, None, None
         self._follow_masks(None)
         if left is not None:
@@ -121,12 +115,16 @@ class LayerBridge:
         if known is not None:
             known.close()
         project = Project(ImageStack(layer.name, data, layer.rgb))
-        self._projects[str(layer.unique_id)] = project
+        self._keep(project, layer)
         return project
+
+    def _keep(self, project: Project, image: Image) -> None:
+        self._projects[str(image.unique_id)] = project
+        project.classes_changed.connect(self._on_classes)
 
     def open_project(self, project: Project, image: Image) -> None:
         """Work on a project that is kept on disk, shown by the layer `image` that is not in the viewer yet."""
-        self._projects[str(image.unique_id)] = project
+        self._keep(project, image)
         self.viewer.add_layer(image)
         self.choose_image(image)
         self.new_masks()
@@ -171,31 +169,23 @@ class LayerBridge:
             if layer is None or problem:
                 self.project.forget_masks()
             else:
-                self._name_classes(layer)
+                brought = note(layer).get("classes", {})
+                self.project.set_classes(with_found(self.project.class_list, names=brought))
+                self._show_colours()
                 self.read_masks()
         self.masks_chosen.emit()
         if problem:
             raise EngineError(problem)
 
-    def _finish_reading(self) -> None:
-        """Read what has been painted a moment ago."""
-        if self._unread_since is not None:
-            self.read_masks()
-
     def _follow_masks(self, layer: Labels | None) -> None:
-        self._finish_reading()
+        self._reader.follow(layer)
         if self.masks is not None:
-            self.masks.events.paint.disconnect(self._on_masks)
-            self.masks.events.set_data.disconnect(self._on_masks)
             self.masks.events.selected_label.disconnect(self._on_class)
         self.masks = layer
         if layer is not None:
-            layer.colormap = class_colormap()
-            layer.events.paint.connect(self._on_masks)
-            layer.events.set_data.connect(self._on_masks)
             layer.events.selected_label.connect(self._on_class)
+        self._class_keys.follow(layer)
         self.history.follow(layer, self.plane_in_view)
-        self._all_touched, self._known_data = True, None
 
     def new_masks(self) -> Labels:
         """Make an empty masks layer for the images, ready to paint class 1 with the brush.
@@ -233,31 +223,19 @@ class LayerBridge:
 
     def read_masks(self) -> None:
         """Tell the project what is painted; called by itself a moment after each stroke."""
-        self._unread_since = None
-        with suppress(RuntimeError):  # when the application ends, Qt deletes its timers first
-            self._settle.stop()
-        if self.project is None or self.masks is None:
-            return
-        everywhere = self._all_touched or self.masks.data is not self._known_data
-        planes = None if everywhere else sorted(self._touched)
-        self._touched, self._all_touched, self._known_data = set(), False, self.masks.data
-        if tuple(self.masks.data.shape) != self.project.stack.shape:  # replaced by other data meanwhile
-            self.choose_masks(None)
-            return
-        if self.project.update_masks(self.masks.data, planes):
-            self._name_classes(self.masks)
+        self._reader.read()
 
     def read_all_masks(self) -> None:
         """As `read_masks`, looking at every plane: nothing that code wrote without telling napari is missed."""
-        self._all_touched = True
-        self.read_masks()
+        self._reader.read_all()
 
-    def _name_classes(self, masks: Labels) -> None:
-        """Names that came with the layer, names given before, and "class N" for what is painted without a name."""
-        brought = {int(number): str(name) for number, name in note(masks).get("classes", {}).items()}
-        names = brought | {n: x for n, x in self.project.classes.items() if n not in brought or x != f"class {n}"}
-        painted = {number for number in self.project.classes_painted() if number <= 255}
-        self.project.name_classes({n: names.get(n, f"class {n}") for n in sorted(painted | set(names))})
+    def _take(self, planes: list[int] | None) -> None:
+        if self.project is None or self.masks is None:
+            return
+        if tuple(self.masks.data.shape) != self.project.stack.shape:  # replaced by other data meanwhile
+            self.choose_masks(None)
+        elif self.project.update_masks(self.masks.data, planes):
+            self.project.set_classes(with_found(self.project.class_list, self.project.classes_painted()))
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -283,6 +261,7 @@ class LayerBridge:
         self._predictions.show(self.image, self.project.stack, prediction, self.masks, in_view)
         self.project.review.note(prediction)
         if first:
+            self._show_colours()
             self._outline_masks(True)
 
     def toggle_prediction(self) -> None:
@@ -322,17 +301,21 @@ class LayerBridge:
             raise EngineError(words.verified_stays(self.project.stack.plane_name(self.plane_in_view())))
         if self.viewer.dims.ndisplay != 2:
             raise EngineError("One slice is accepted at a time: switch the viewer to 2D first.")
-        if not isinstance(masks.data, np.ndarray):
-            raise EngineError(f"The layer {masks.name} cannot be changed: press New masks and accept into that.")
+        writing.check_writable(masks)
         position = self.project.stack.position(self.plane_in_view())
-        new = predicted.data[position]
-        rows, columns = np.nonzero(masks.data[position] != new)
-        if rows.size:
-            leading = tuple(np.full(rows.size, place) for place in position)
-            # napari's own edit: recorded in the layer's history, announced as a paint event.
-            masks.data_setitem((*leading, rows, columns), new[rows, columns].astype(masks.data.dtype))
+        changed = writing.accept(masks, predicted.data[position], position, list(self.project.classes))
+        if changed:
             self.viewer.layers.selection.active = masks  # so that Ctrl+Z goes to the masks
-        return int(rows.size)
+        return changed
+
+    def _show_colours(self) -> None:
+        """Show the masks and what is predicted in the class colours; of deleted classes nothing is predicted."""
+        classes = () if self.project is None else self.project.class_list
+        for layer, only in ((self.masks, False), (self.ours("predicted"), True)):
+            if layer is not None:
+                wanted = class_colormap(classes, only=only)
+                if not np.array_equal(layer.colormap.colors, wanted.colors):
+                    layer.colormap = wanted
 
     # -- events -----------------------------------------------------------------------------------------------------
 
@@ -350,19 +333,13 @@ class LayerBridge:
             self._projects.pop(gone).close()
         self.layers_changed.emit()
 
-    def _on_masks(self, event: Any = None) -> None:
-        """Something was painted, undone or redrawn; the payload does not tell which, so content is compared later."""
-        flat = self.masks.n_edit_dimensions == 2 and place.shows_planes(self.viewer)
-        self._touched.add(self.plane_in_view())
-        self._all_touched |= not flat
-        now = monotonic()
-        if self._unread_since is None or now - self._unread_since < LONGEST_S:
-            self._settle.start()
-        self._unread_since = self._unread_since or now
-
-    def _on_undone(self, plane: int) -> None:
-        """A stroke was taken back or done again, on whatever image it was; the event of it comes next."""
-        self._touched.add(plane)
+    def _on_classes(self) -> None:
+        """Another name, colour, order or number of classes."""
+        if self.project is None:
+            return
+        self._show_colours()
+        if self.masks is not None and "classes" in note(self.masks):  # what is said of the layer stays true
+            note(self.masks)["classes"] = self.project.classes
 
     def _on_class(self, event: Any = None) -> None:
         self.class_picked.emit(int(self.masks.selected_label))

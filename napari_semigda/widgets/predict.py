@@ -1,5 +1,6 @@
 """The dock "SemiGDA: Predict": a saved model, an image layer, masks."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QVBoxLayout
 
+from napari_semigda.classes import of_model
 from napari_semigda.engine.exchange import Outcome
+from napari_semigda.engine.header import read_header
 from napari_semigda.engine.types import EngineError, Prediction, Report
 from napari_semigda.widgets import words
 from napari_semigda.widgets.choices import LayerChoice
+from napari_semigda.widgets.colours import class_colormap
 from napari_semigda.widgets.dock import Dock, button, row
 from napari_semigda.widgets.layers import LayerBridge
 from napari_semigda.widgets.ours import KEY, masks_on, write_plane
@@ -152,6 +156,8 @@ class PredictDock(Dock):
         if self.result is None:
             name = f"{self._image.name} masks by {Path(self.model.value).stem}"
             self.result = masks_on(self._image, self._project.stack.shape, name=name)
+            with suppress(EngineError):  # the file went away meanwhile
+                self.result.colormap = class_colormap(of_model(read_header(Path(self.model.value))))
             self.bridge.viewer.add_layer(self.result)
             self.result.editable = False  # until the last image is there
         write_plane(self.result, self._project.stack, prediction.index, prediction.mask)

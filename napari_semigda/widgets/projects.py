@@ -9,6 +9,7 @@ from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog
 
+from napari_semigda.classes import Classes
 from napari_semigda.engine.types import EngineError
 from napari_semigda.project import Project
 from napari_semigda.stacks import ImageStack
@@ -62,7 +63,7 @@ class Projects(QObject):
 
     def new(self, folder: Path) -> bool:
         """Make a project of the images in a folder; paint on the same images in the viewer is taken over."""
-        return self._show(lambda: ProjectStore.create(folder, self._loose_classes(folder)))
+        return self._show(lambda: ProjectStore.create(folder, *self._loose_classes(folder)))
 
     def open(self, folder: Path) -> bool:
         """Open a project."""
@@ -112,9 +113,11 @@ class Projects(QObject):
         layers = [x for x in self._bridge.image_layers() if not opened.is_kept(x)]
         return [x for x in layers if x.source.path and Path(x.source.path).absolute() == folder.absolute()]
 
-    def _loose_classes(self, folder: Path) -> dict[int, str] | None:
-        image = self._bridge.image
-        return self._bridge.project.classes if image is not None and image in self._loose_images(folder) else None
+    def _loose_classes(self, folder: Path) -> tuple[Classes, bool]:
+        """Classes and style of painting of loose layers that show the same images."""
+        project, image = self._bridge.project, self._bridge.image
+        loose = image is not None and image in self._loose_images(folder)
+        return (project.class_list, project.scribbles) if loose else ((), False)
 
     def _take_over(self, project: Project, folder: Path) -> list[Any]:
         """Copy paint from loose layers that show the same images; returns the layers that are of no more use."""

@@ -154,7 +154,7 @@ class ReviewDock(ReviewView):
         name, predicted = self.project.stack.plane_name(plane), self.bridge.ours("predicted")
         if self.bridge.masks is None:
             return words.ASK_FOR[State.NO_MASKS]
-        if self._train.advanced.value().sparse:
+        if self.project.scribbles:
             return words.empty_in_scribbles(name)
         asked, self._asked = self._asked == plane, plane
         if predicted is not None and predicted.data[self.project.stack.position(plane)].any() and not asked:

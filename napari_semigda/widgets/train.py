@@ -13,6 +13,8 @@ from napari_semigda.engine.exchange import Outcome, Standing
 from napari_semigda.engine.types import EngineError, Prediction, Report, Settings
 from napari_semigda.project import Project
 from napari_semigda.widgets import keys, words
+from napari_semigda.widgets.class_edits import ClassEdits
+from napari_semigda.widgets.class_words import ASK_FOR_STROKES
 from napari_semigda.widgets.key_sheet import toggle_sheet
 from napari_semigda.widgets.layers import LayerBridge
 from napari_semigda.widgets.projects import Projects
@@ -58,6 +60,7 @@ class TrainDock(TrainView):
         self._tail = 0.0  # seconds that the masks of all images took last time
         self._again = False  # Train was pressed while the images were being marked
         self.projects = Projects(self.bridge, self.project_row, lambda: self._state in words.RUNNING)
+        self.class_edits = ClassEdits(self.bridge, self.classes, self.style, self.class_note)
         actions = {
             keys.TRAIN: self.train,
             keys.STOP: self.stop,
@@ -80,7 +83,6 @@ class TrainDock(TrainView):
             (bridge.project_changed, self._on_project),
             (bridge.masks_chosen, self._on_masks_chosen),
             (bridge.plane_changed, runner.look),
-            (bridge.class_picked, self.classes.set_current),
             (runner.ready, self._on_ready),
             (runner.copied, self.run.show_copying),
             (runner.reported, self._on_report),
@@ -90,8 +92,6 @@ class TrainDock(TrainView):
             (self.images.valueChanged, lambda layer: self._attempt(bridge.choose_image, layer)),
             (self.masks.valueChanged, lambda layer: self._attempt(bridge.choose_masks, layer)),
             (self.new_masks_button.clicked, self.new_masks),
-            (self.classes.picked, bridge.pick_class),
-            (self.classes.valueChanged, self._on_classes_edited),
             (self.time.valueChanged, lambda _: self._on_next_round()),
             (self.train_button.clicked, self.train),
             (self.stop_button.clicked, self.stop),
@@ -102,7 +102,7 @@ class TrainDock(TrainView):
             (self.anyway_button.clicked, self.use_last_round),
             (self.round_choice.chosen, self.use_round),
             (self.save_button.clicked, self._ask_where_to_save),
-            (self.advanced.valueChanged, self._on_advanced),
+            (self.advanced.valueChanged, lambda _: self._on_next_round()),
         ):
             signal.connect(slot)
 
@@ -147,7 +147,8 @@ class TrainDock(TrainView):
         return self.bridge.project.goes_on_from(advanced.backbone, advanced.afresh)
 
     def _settings(self) -> Settings:
-        return self.advanced.value().settings(self.time.value(), correction=self._to_correct() is not None)
+        correction, sparse = self._to_correct() is not None, self.bridge.project.scribbles
+        return self.advanced.value().settings(self.time.value(), correction, sparse)
 
     def _begin(self, job: Any) -> None:
         self._running = self.bridge.project
@@ -248,15 +249,14 @@ class TrainDock(TrainView):
         if self._listening is not None:
             self._listening.masks_changed.disconnect(self._on_next_round)
             self._listening.review.marks_changed.disconnect(self._settle)
-            self._listening.classes_changed.disconnect(self._on_classes)
+            self._listening.classes_changed.disconnect(self._on_next_round)
             self._listening.rounds_changed.disconnect(self._on_rounds)
         self._listening = project = self.bridge.project
         if project is not None:
             project.masks_changed.connect(self._on_next_round)
             project.review.marks_changed.connect(self._settle)
-            project.classes_changed.connect(self._on_classes)
+            project.classes_changed.connect(self._on_next_round)
             project.rounds_changed.connect(self._on_rounds)
-            self._on_classes()
         self._on_rounds()
         if self._running is not None:  # the images of the run are gone, and nobody wants its masks
             self.runner.close()
@@ -270,7 +270,6 @@ class TrainDock(TrainView):
     def _on_masks_chosen(self) -> None:
         if self.bridge.masks is not None:
             self.runner.warm()
-            self.classes.set_current(int(self.bridge.masks.selected_label))
         self._state = State.READY if self._state not in words.RUNNING else self._state
         self._on_layers()
 
@@ -283,17 +282,6 @@ class TrainDock(TrainView):
     def _on_rounds(self) -> None:
         if self.alive:
             self.round_choice.show_rounds(self.bridge.project)
-
-    def _on_classes(self) -> None:
-        self.classes.setValue(self.bridge.project.classes)
-
-    def _on_classes_edited(self, names: dict[int, str]) -> None:
-        if self.bridge.project is not None:
-            self.bridge.project.name_classes(names)
-
-    def _on_advanced(self, value: Any) -> None:
-        self.show_style(value.sparse)
-        self._on_next_round()
 
     # -- following the run ------------------------------------------------------------------------------------------
 
@@ -367,7 +355,8 @@ class TrainDock(TrainView):
         elif bridge.masks is None:
             self._enter(State.NO_MASKS, words.ASK_FOR[State.NO_MASKS])
         elif not painted:
-            self._enter(State.NOTHING_PAINTED, words.ASK_FOR[State.NOTHING_PAINTED])
+            ask = ASK_FOR_STROKES if project.scribbles else words.ASK_FOR[State.NOTHING_PAINTED]
+            self._enter(State.NOTHING_PAINTED, ask)
         else:
             how_long = words.how_long(self._settings(), self._tail, self._device)
             before = self._to_correct()

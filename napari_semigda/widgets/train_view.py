@@ -12,6 +12,7 @@ from napari_semigda.widgets.export import ExportButton
 from napari_semigda.widgets.progress import RunView
 from napari_semigda.widgets.project_row import ProjectRow
 from napari_semigda.widgets.rounds import RoundChoice
+from napari_semigda.widgets.style import ClassNote, StyleChoice
 from napari_semigda.widgets.words import State
 
 
@@ -27,7 +28,8 @@ class TrainView(Dock):
         layout.addLayout(self._layers_form())
         layout.addWidget(QLabel("Classes"))
         layout.addWidget(self.classes)
-        layout.addWidget(self.style_label)
+        layout.addWidget(self.style)
+        layout.addWidget(self.class_note)
         layout.addWidget(line())
         layout.addWidget(QLabel("Training time"))
         layout.addWidget(self.time)
@@ -59,8 +61,8 @@ class TrainView(Dock):
             "The others are learnt from without masks."
         )
         self.classes = ClassPicker()
-        self.style_label = QLabel()
-        self.show_style(sparse=False)
+        self.style = StyleChoice()
+        self.class_note = ClassNote()
         self.time = TimeChoice()
         self.train_button = button(keys.label(keys.TRAIN), keys.tip(keys.TRAIN))
         self.stop_button = button(keys.TABLE[keys.STOP].name, keys.tip(keys.STOP))
@@ -98,6 +100,9 @@ class TrainView(Dock):
             self.masks,
             self.new_masks_button,
             self.classes,
+            self.classes.add,
+            self.classes.change,
+            self.style,
             self.time,
             self.train_button,
         ]
@@ -116,16 +121,6 @@ class TrainView(Dock):
 
     # -- what is shown ----------------------------------------------------------------------------------------------
 
-    def show_style(self, sparse: bool) -> None:
-        """Say which of the two ways of painting is on."""
-        if sparse:
-            self.style_label.setText("Painting: scribbles")
-            meaning = "Strokes are enough: what is not painted is unknown. Paint background too, as a class of its own."
-        else:
-            self.style_label.setText("Painting: whole images")
-            meaning = "On an image that you paint, all that is left unpainted counts as background."
-        self.style_label.setToolTip(f"{meaning} Switch under Advanced.")
-
     def enable_for(self, state: State, *, predicted: bool, saved: bool) -> None:
         """Enable what makes sense in `state`, given whether there is a prediction and a model."""
         running = state in words.RUNNING
@@ -133,7 +128,8 @@ class TrainView(Dock):
         for widget in (self.images, self.masks):
             widget.setEnabled(not running)
         self.new_masks_button.setEnabled(has_images and not running)
-        self.classes.setEnabled(state not in (State.NO_IMAGES, State.NO_MASKS))
+        for widget in (self.classes, self.style):
+            widget.setEnabled(state not in (State.NO_IMAGES, State.NO_MASKS))
         self.time.setEnabled(not running)
         self.round_choice.setEnabled(not running)
         self.advanced.enable_form(not running)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from napari_semigda.engine.header import class_names
 from napari_semigda.engine.planner import whole_seconds
 from napari_semigda.engine.schedule import OpenEnd
 from napari_semigda.engine.types import BatchReport, Report, Settings
@@ -155,7 +156,7 @@ def done(seconds: float, verdict: str, stopped: bool) -> str:
 
 def model(header: Mapping[str, Any]) -> str:
     """What a model file finds, and how well."""
-    names = ", ".join(entry["name"] for entry in header["classes"] if entry["id"])
+    names = ", ".join(name for number, name in class_names(header).items() if number)
     training = header.get("training", {})
     if training.get("dice") is None:
         return f"Finds {names}."

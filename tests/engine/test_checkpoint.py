@@ -10,13 +10,15 @@ from safetensors.torch import save_file
 
 from napari_semigda.engine import checkpoint
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
+from napari_semigda.engine.header import copy_with_classes
 from napari_semigda.engine.types import EngineError
 
 
 def test_header_holds_what_a_stranger_needs(tiny_run):
     header = read_header(tiny_run[2])
     assert header["schema"] == checkpoint.SCHEMA
-    assert header["classes"] == [{"id": 0, "name": "background"}, {"id": 1, "name": "disc"}]
+    assert header["classes"] == [{"id": 0, "name": "background"}, {"id": 1, "name": "disc", "colour": "#0072b2"}]
+    assert header["class_order"] == [1]
     assert header["training"]["labelled"] == 3
     assert header["training"]["unlabelled"] == 5
     assert header["view"]["crop"] == 64
@@ -36,6 +38,18 @@ def with_header(source, target, header):
         tensors = {k: file.get_tensor(k) for k in list(file.keys())[:3]}
     save_file(tensors, target, metadata=header)
     return target
+
+
+def test_a_copy_with_other_names_learnt_the_same(tiny_run, tmp_path):
+    model, copy = tiny_run[2], tmp_path / "copy.semigda"
+    copy_with_classes(model, copy, {7: "not in it", 1: "cell ü"}, {1: "#d55e00"})
+    header = read_header(copy)
+    assert header["classes"][1] == {"id": 1, "name": "cell ü", "colour": "#d55e00"}
+    assert header["class_order"] == [1]
+    (one, before), (other, after) = (load_model(path, torch.device("cpu")) for path in (model, copy))
+    for name, weights in one.state_dict().items():
+        assert torch.equal(weights, other.state_dict()[name])
+    assert {**before, "classes": 0, "class_order": 0} == {**after, "classes": 0, "class_order": 0}
 
 
 def test_files_that_are_not_ours(tiny_run, tmp_path):

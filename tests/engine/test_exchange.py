@@ -23,7 +23,8 @@ def planes(count=3, shape=(20, 30)):
 
 
 def job(tmp_path, generation=1, **options):
-    request = TrainRequest(planes(), tmp_path / "model.semigda", Settings(max_steps=3), classes={2: "nucleus"})
+    names, colours = {2: "nucleus"}, {2: "#0072b2"}
+    request = TrainRequest(planes(), tmp_path / "model.semigda", Settings(max_steps=3), classes=names, colours=colours)
     return Job(request, generation, **options)
 
 
@@ -46,7 +47,7 @@ def test_a_training_job_comes_back_as_it_was_sent(tmp_path):
     assert got.request.settings == sent.request.settings
     assert got.request.out == sent.request.out
     assert got.request.init is None
-    assert got.request.classes == {2: "nucleus"}
+    assert (got.request.classes, got.request.colours) == ({2: "nucleus"}, {2: "#0072b2"})
     for one, other in zip(sent.request.planes, got.request.planes, strict=True):
         assert (one.name, one.group) == (other.name, other.group)
         np.testing.assert_array_equal(one.image, other.image)

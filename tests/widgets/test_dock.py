@@ -41,7 +41,7 @@ def test_the_sample_is_ready_to_train_with_its_class_names(viewer, make_dock):
     viewer.open_sample("napari-semigda", "brain")
     assert dock.state is State.READY
     assert dock.counts.text() == "4 of 24 painted"
-    assert set(dock.classes.value()) == {1, 2}
+    assert set(dock.bridge.project.classes) == {1, 2}
     assert "4 painted, 20 unlabelled images." in dock.run.sentence.text()
 
 
@@ -63,36 +63,15 @@ def test_layers_come_go_and_are_renamed_in_the_combo_boxes(viewer, make_dock):
     assert dock.state is State.NO_MASKS
 
 
-def test_classes_are_added_renamed_and_follow_the_brush(viewer, make_dock):
-    viewer.add_image(discs()[0], name="discs")
-    dock = make_dock()
-    assert not dock.classes.isEnabled()
-    masks = dock.new_masks()
-    assert dock.classes.current() == 1
-    dock.classes.add.click()
-    assert masks.selected_label == 2
-    assert dock.bridge.project.classes == {1: "class 1", 2: "class 2"}
-    dock.classes._list.item(1).setText("nucleus")
-    assert dock.bridge.project.classes == {1: "class 1", 2: "nucleus"}
-    dock.classes._list.item(1).setText(" ")
-    assert dock.bridge.project.classes[2] == "class 2"
-    masks.selected_label = 1
-    assert dock.classes.current() == 1
-    masks.mode = "pan_zoom"
-    dock.classes._list.setCurrentRow(1)
-    assert (masks.selected_label, str(masks.mode)) == (2, "paint")
-
-
 def test_settings_of_the_fold_reach_the_engine(viewer, make_dock):
     dock = make_dock()
     dock.time.setValue("thorough")
-    value = AdvancedValue("cpu", "compact", unlabelled=False, sparse=True, seed=7, afresh=True)
+    value = AdvancedValue("cpu", "compact", unlabelled=False, seed=7, afresh=True)
     dock.advanced.setValue(value)
     assert dock.advanced.value() == value
-    settings = value.settings(dock.time.value(), correction=False)
+    settings = value.settings(dock.time.value(), correction=False, sparse=True)
     assert (settings.minutes, settings.device, settings.backbone) == (20, "cpu", "compact")
     assert (settings.unlabelled_weight, settings.sparse, settings.seed) == (0, True, 7)
-    assert dock.style_label.text() == "Painting: scribbles"
 
 
 def test_a_correction_takes_a_fifth_of_the_chosen_time(viewer, make_dock):

@@ -241,3 +241,17 @@ def test_class_colours_are_those_shown_on_the_layers():
     assert len(set(shown)) == 32
     assert "#{:02X}{:02X}{:02X}".format(*shown[0]) == OKABE_ITO[0]
     assert colormap.map(np.uint8(0))[3] == 0
+
+
+def test_the_last_stroke_is_kept_although_the_dock_that_would_show_it_is_gone(viewer):
+    def show():
+        raise RuntimeError("wrapped C/C++ object of type TrainDock has been deleted")
+
+    bridge = LayerBridge(viewer)
+    bridge.choose_image(viewer.add_image(np.zeros((8, 9))))
+    bridge.new_masks().paint((4, 4), 1)
+    project = bridge.project
+    project.masks_changed.connect(show)
+    bridge.close()
+    assert project.painted == (0,)
+    assert not project.folder.exists()  # closed in spite of it

@@ -259,7 +259,7 @@ def test_an_image_without_any_of_the_classes_is_verified_as_empty_and_that_is_un
     assert "is verified, so its masks stay as they are" in notifications[-1]
     press(viewer, Qt.Key.Key_D)
     assert not marks.is_verified(2)
-    train.advanced.sparse.value = True
+    train.bridge.project.set_classes(train.bridge.project.classes, scribbles=True)
     press(viewer, Qt.Key.Key_D)
     assert "With scribbles, what is not painted is unknown" in notifications[-1] and not marks.is_verified(2)
     assert train.bridge.project.keeper.flush()
