@@ -5,6 +5,7 @@ import torch
 
 from napari_semigda.engine.alignment import LatentMapper
 from napari_semigda.engine.backbones import load_backbone
+from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.model import SemiGDA
 
 
@@ -17,14 +18,15 @@ def model():
 def test_probabilities_of_every_class_and_size(model):
     branches = model(torch.rand(2, 3, 64, 96) * 2 - 1)
     assert branches.v.shape == branches.c.shape == (2, 4, 64, 96)
-    assert torch.allclose(branches.mean().sum(1), torch.ones(2, 64, 96), atol=1e-5)
-    assert 0 <= branches.disagreement().min() <= branches.disagreement().max() <= 1
+    belief = Belief(branches.v.exp(), branches.c.exp(), model.v_share)
+    assert torch.allclose(belief.probability.sum(1), torch.ones(2, 64, 96), atol=1e-5)
+    assert 0 <= belief.disagreement.min() <= belief.disagreement.max() <= 1
 
 
 def test_the_autoencoder_stays_frozen(model):
     model.train()
     model.zero_grad()
-    model(torch.rand(1, 3, 64, 64)).mean().square().sum().backward()
+    sum(branch.exp().square().sum() for branch in model(torch.rand(1, 3, 64, 64))).backward()
     assert not any(w.requires_grad for w in model.backbone.parameters())
     assert not model.backbone.training
     assert all(w.grad is not None for n, w in model.trained_parts().items() if "adapters" in n)
