@@ -201,7 +201,6 @@ class ColourMenu(QMenu):
             made = self.buttons[colour] = QToolButton()
             made.setIconSize(QSize(20, 20))
             made.setAutoRaise(True)
-            made.setToolTip(name)
             made.setAccessibleName(name)
             made.clicked.connect(lambda _, colour=colour: self._on_clicked(colour))
             grid.addWidget(made, at // len(HUES), at % len(HUES))
@@ -217,10 +216,12 @@ class ColourMenu(QMenu):
         for colour, name in colour_names().items():
             made, its = self.buttons[colour], owner.get(colour)
             made.setIcon(_swatch(its.number if its else 0, colour))
-            tip = name
-            if its is not None:
-                tip += f": the colour of {its.name}" + ("" if its.number == number else "; the two are exchanged")
-            made.setToolTip(tip)
+            if its is None:
+                made.setToolTip(f"{name}: show this class in it")
+            elif its.number == number:
+                made.setToolTip(f"{name}: the colour of {its.name}")
+            else:
+                made.setToolTip(f"{name}: the colour of {its.name}; the two are exchanged")
 
     def _on_clicked(self, colour: str) -> None:
         while (menu := QApplication.activePopupWidget()) is not None:  # a click on a widget leaves the menus open

@@ -20,7 +20,7 @@ from napari_semigda.engine.header import class_colours, class_names
 from napari_semigda.engine.types import EngineError, Prediction, Settings, TrainRequest
 from napari_semigda.measurements import measure, total
 from napari_semigda.overlays import overlay
-from napari_semigda.project import Project
+from napari_semigda.project import Project, Round
 from napari_semigda.stacks import ImageStack
 from napari_semigda.store import ProjectStore, painted_how
 from napari_semigda.widgets import class_words
@@ -154,8 +154,8 @@ def test_a_model_of_other_classes_or_style_is_not_gone_on_from(monkeypatch, tmp_
     model = tmp_path / "round-1.semigda"
     header = {"classes": [{"id": number, "name": ""} for number in (0, 1, 2)], "sparse": False}
     monkeypatch.setattr("napari_semigda.classes.read_header", lambda path: header)
-    project.rounds = [type("Round", (), {"settings": Settings()})()]
     project.in_use = Standing(model, number=1)
+    project.rounds = [Round(project.in_use, 1, 1.0, False, Settings())]
     assert project.goes_on_from("auto") is project.in_use
     project.set_classes(TWO[:1])
     assert project.goes_on_from("auto") is None
