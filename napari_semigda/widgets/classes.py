@@ -202,6 +202,7 @@ class ColourMenu(QMenu):
             made.setIconSize(QSize(20, 20))
             made.setAutoRaise(True)
             made.setAccessibleName(name)
+            made.setToolTip(f"{name}: a colour for the class")
             made.clicked.connect(lambda _, colour=colour: self._on_clicked(colour))
             grid.addWidget(made, at // len(HUES), at % len(HUES))
         holder = QWidget()
@@ -218,10 +219,9 @@ class ColourMenu(QMenu):
             made.setIcon(_swatch(its.number if its else 0, colour))
             if its is None:
                 made.setToolTip(f"{name}: show this class in it")
-            elif its.number == number:
-                made.setToolTip(f"{name}: the colour of {its.name}")
             else:
-                made.setToolTip(f"{name}: the colour of {its.name}; the two are exchanged")
+                exchanged = "" if its.number == number else "; the two are exchanged"
+                made.setToolTip(f"{name}: the colour of {its.name}{exchanged}")
 
     def _on_clicked(self, colour: str) -> None:
         while (menu := QApplication.activePopupWidget()) is not None:  # a click on a widget leaves the menus open
