@@ -49,10 +49,15 @@ def first_classes() -> Classes:
 
 def named(names: Mapping[int, str], known: Iterable[PaintClass] = ()) -> Classes:
     """Classes of these numbers and names, in this order; those `known` keep their colours."""
-    colours = {each.number: each.colour for each in known if each.number in names}
+    colours = {number: colour for number, colour in colours_of(known).items() if number in names}
     for number in names:
         colours.setdefault(number, _free_colour(number, colours.values()))
     return tuple(PaintClass(number, name, colours[number]) for number, name in names.items())
+
+
+def colours_of(classes: Iterable[PaintClass]) -> dict[int, str]:
+    """``"#rrggbb"`` by class id."""
+    return {each.number: each.colour for each in classes}
 
 
 def of_model(header: Mapping[str, Any]) -> Classes:

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 import numpy as np
 from psygnal import Signal
 
-from napari_semigda.classes import Classes, PaintClass, add, first_classes, named, taught
+from napari_semigda.classes import Classes, PaintClass, add, colours_of, first_classes, named, taught
 from napari_semigda.engine.check import check_layout, check_mask
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
 from napari_semigda.engine.findings import Findings
@@ -135,6 +135,11 @@ class Project:
     def class_list(self) -> Classes:
         """All that is known of the classes, in the user's order."""
         return self._classes
+
+    @property
+    def colours(self) -> dict[int, str]:
+        """``"#rrggbb"`` by class id."""
+        return colours_of(self._classes)
 
     @property
     def scribbles(self) -> bool:
@@ -285,7 +290,7 @@ class Project:
             init=None if going_on is None else going_on.model,
             classes=self.classes,
             hold_out=() if self.in_use is None else self.in_use.held_out,
-            colours={each.number: each.colour for each in self._classes},
+            colours=self.colours,
         )
         request.out.parent.mkdir(parents=True, exist_ok=True)
         return self._job(request, view, self.in_use)
@@ -402,8 +407,7 @@ class Project:
             if taught(self.in_use.model) is None:
                 shutil.copyfile(self.in_use.model, part)
             else:
-                colours = {each.number: each.colour for each in self._classes}
-                copy_with_classes(self.in_use.model, part, self.classes, colours)
+                copy_with_classes(self.in_use.model, part, self.classes, self.colours)
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)

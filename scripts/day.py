@@ -22,13 +22,12 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from app_model import Application
-from napari.utils.notifications import NotificationSeverity, notification_manager
 from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 sys.path.insert(0, str(Path(__file__).parent))
-from session import Session, StepError
+from session import Session, StepError, play
 
 from napari_semigda import sample_data
 from napari_semigda.engine.types import EngineError
@@ -260,7 +259,7 @@ class Day(Session):
         QFileDialog.getSaveFileName = staticmethod(lambda *_, **__: (str(path), ""))
 
 
-def play(day: Day) -> Path:
+def work(day: Day) -> Path:
     """The whole day; the folder with the masks of the batch."""
     with day.step("Make a project"):
         day.make_project()
@@ -318,7 +317,7 @@ def run(arguments: argparse.Namespace) -> None:
         pictures.mkdir(parents=True, exist_ok=True)
     day = Day(material(arguments.data, out), out, pictures, arguments.max_steps)
     try:
-        masks = play(day)
+        masks = work(day)
         stack = day.project.stack
         names, sizes = zip(*((stack.plane_name(i), stack.size(i)) for i in range(len(stack))), strict=True)
         painted = {Path(names[i]).stem for i in day.project.painted}
@@ -339,18 +338,10 @@ def main() -> int:
     parser.add_argument("--max-steps", type=int, help="cut every training short, to try the script out")
     arguments = parser.parse_args()
     began = time.monotonic()
-    with notification_manager:
-        try:
-            run(arguments)
-        except (StepError, EngineError) as error:
-            print(f"The day failed: {error}", file=sys.stderr)
-            return 1
-        errors = [n.message for n in notification_manager.records if n.severity >= NotificationSeverity.ERROR]
-    if errors:
-        print("The day failed: napari reported " + "; ".join(errors), file=sys.stderr)
-        return 1
-    print(f"A day in {time.monotonic() - began:.0f} s; see {arguments.out}.")
-    return 0
+    status = play("The day", lambda: run(arguments), (StepError, EngineError))
+    if not status:
+        print(f"A day in {time.monotonic() - began:.0f} s; see {arguments.out}.")
+    return status
 
 
 if __name__ == "__main__":

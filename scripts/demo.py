@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import Qt
 
 sys.path.insert(0, str(Path(__file__).parent))
-from session import Session, StepError
+from session import Session, StepError, play
 
 from napari_semigda import sample_data
 from napari_semigda.engine.types import Prediction
@@ -146,7 +145,7 @@ def report(demo: Demo, rounds: dict[str, np.ndarray], left: list[int]) -> None:
         raise StepError(f"A mean Dice of {rows[-1][-2]} means that nothing was learnt.")
 
 
-def play(out: Path) -> None:
+def run(out: Path) -> None:
     """All steps in order; a StepError or any other exception when one fails."""
     demo = Demo(out)
     try:
@@ -176,18 +175,10 @@ def main() -> int:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     began = time.monotonic()
-    with notification_manager:
-        try:
-            play(out)
-        except StepError as error:
-            print(f"The demo failed: {error}", file=sys.stderr)
-            return 1
-        errors = [n.message for n in notification_manager.records if n.severity >= NotificationSeverity.ERROR]
-    if errors:
-        print("The demo failed: napari reported " + "; ".join(errors), file=sys.stderr)
-        return 1
-    print(f"Done in {time.monotonic() - began:.0f} s; see {out}.")
-    return 0
+    status = play("The demo", lambda: run(out))
+    if not status:
+        print(f"Done in {time.monotonic() - began:.0f} s; see {out}.")
+    return status
 
 
 if __name__ == "__main__":

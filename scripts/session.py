@@ -1,5 +1,6 @@
 """A viewer with the Train dock, used like a person does it: what the demo and the day are played with."""
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import napari
 import psutil
 from napari._qt.dialogs.qt_notification import NapariQtNotification
+from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QDockWidget
@@ -21,6 +23,30 @@ SIZE = 1280, 800
 
 class StepError(Exception):
     """A step that did not work, in a sentence."""
+
+
+def play(what: str, action: Callable[[], object], errors: tuple[type[Exception], ...] = (StepError,)) -> int:
+    """Do it to the end, and see that napari reported no error meanwhile; the exit status.
+
+    Parameters
+    ----------
+    what : str
+        Begins the sentence on what went wrong: ``"The demo"``.
+    action : callable
+        All of it.
+    errors : tuple
+        Exceptions that are sentences.
+    """
+    with notification_manager:
+        try:
+            action()
+        except errors as error:
+            print(f"{what} failed: {error}", file=sys.stderr)
+            return 1
+        said = [n.message for n in notification_manager.records if n.severity >= NotificationSeverity.ERROR]
+    if said:
+        print(f"{what} failed: napari reported " + "; ".join(said), file=sys.stderr)
+    return 1 if said else 0
 
 
 class Session:

@@ -38,8 +38,8 @@ def suspects(findings: Findings, worse: bool) -> tuple[Suspect, ...]:
         Whether it made things worse.
     """
     opinions = findings.opinions
-    swapped = {name: both for name, both in opinions.items() if _swap(both) is not None}
-    found = [Suspect(name, _swap(both)) for name, both in swapped.items()]
+    swapped = {name: swap for name, both in opinions.items() if (swap := _swap(both)) is not None}
+    found = [Suspect(name, swap) for name, swap in swapped.items()]
     found.sort(key=lambda each: -max(o.gain for o in opinions[each.image] if o is not None))
     if worse:
         rest = {name: both for name, both in opinions.items() if name not in swapped and both.before is not None}

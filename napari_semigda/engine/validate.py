@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 from torch import Tensor
@@ -190,7 +191,8 @@ class Examiner:
 
     def _look(self, model: SemiGDA, average: MovingAverage) -> list[Belief]:
         """What the averaged weights see in each held-out image."""
-        return [self._believe(model, average, i) for i in self.held_out]
+        with average.applied():
+            return [self._believe(model, i) for i in self.held_out]
 
     def _score(self, beliefs: Sequence[Belief]) -> _Examination:
         masks = tuple(self._mask(belief, i) for i, belief in zip(self.held_out, beliefs, strict=True))
@@ -198,9 +200,8 @@ class Examiner:
         scores = [dice(mask, np.asarray(self._planes[i].mask), self._foreground, self._ignore) for mask, i in pairs]
         return _Examination(masks, tuple(scores), beliefs[0].v_share)
 
-    def _believe(self, model: SemiGDA, average: MovingAverage, i: int) -> Belief:
-        with average.applied():
-            return believe(model, self._reader.whole(i, self._view.scale), self._view)
+    def _believe(self, model: SemiGDA, i: int) -> Belief:
+        return believe(model, self._reader.whole(i, self._view.scale), self._view)
 
     def _mask(self, belief: Belief, i: int) -> np.ndarray:
         return to_prediction(belief, self._planes[i], i, self._table).mask
@@ -209,10 +210,9 @@ class Examiner:
         self, model: SemiGDA, average: MovingAverage, planes: Sequence[int], in_time: Callable[[], bool]
     ) -> dict[int, Opinion]:
         found = {}
-        for i in planes:
-            if not in_time():
-                break
-            found[i] = self._opinion(self._mask(self._believe(model, average, i), i), i)
+        with average.applied():
+            for i in takewhile(lambda _: in_time(), planes):
+                found[i] = self._opinion(self._mask(self._believe(model, i), i), i)
         return found
 
     def _opinion(self, mask: np.ndarray, i: int) -> Opinion:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from napari.utils.colormaps import CyclicLabelColormap
 
-from napari_semigda.classes import PaintClass
+from napari_semigda.classes import PaintClass, colours_of
 from napari_semigda.colours import COUNT, class_hex, rgb
 
 
@@ -19,7 +19,7 @@ def class_colormap(classes: Iterable[PaintClass] = (), *, only: bool = False) ->
     only
         Show nothing but `classes`.
     """
-    known = {each.number: each.colour for each in classes}
+    known = colours_of(classes)
     last = max(COUNT, *known) if known else COUNT
     colours = np.zeros((last + 1, 4), np.float32)
     for number in range(1, last + 1):

@@ -108,6 +108,7 @@ class RoundsCurve(QWidget):
         super().__init__(parent)
         self._points: tuple[Point, ...] = ()
         self._in_use: int | None = None
+        self._colours: dict[int, str] = {}
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
             "Held-out Dice of every round: thick over all classes, thin for each class in its colour. "
@@ -119,9 +120,9 @@ class RoundsCurve(QWidget):
         """The rounds shown, and the number of the one in use."""
         return self._points, self._in_use
 
-    def setValue(self, points: Sequence[Point], in_use: int | None) -> None:  # noqa: N802 - Qt's name
-        """Show `points`."""
-        self._points, self._in_use = tuple(points), in_use
+    def setValue(self, points: Sequence[Point], in_use: int | None, colours: dict[int, str]) -> None:  # noqa: N802
+        """Show `points`, and classes in these colours, ``"#rrggbb"`` by class id."""
+        self._points, self._in_use, self._colours = tuple(points), in_use, colours
         self.update()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
@@ -148,7 +149,7 @@ class RoundsCurve(QWidget):
             return box.bottom() - (dice - bottom) / (1 - bottom) * box.height()
 
         for class_id in sorted({c for point in self._points for c in point.by_class}):
-            painter.setPen(QPen(QColor(class_hex(class_id)), 2))
+            painter.setPen(QPen(QColor(self._colours.get(class_id, class_hex(class_id))), 2))
             heights = [up(point.by_class.get(class_id, math.nan)) for point in self._points]
             self._join(painter, across, heights)
         painter.setPen(QPen(text, 3))

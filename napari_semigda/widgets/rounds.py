@@ -5,6 +5,7 @@ from html import escape
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_semigda.classes import Classes, PaintClass, plain_name
 from napari_semigda.colours import class_hex
 from napari_semigda.engine.verdict import Estimate, Verdict, course, judge
 from napari_semigda.engine.wording import figure, sentences
@@ -89,23 +90,25 @@ class RoundsView(QWidget):
         self.table.setText(table)
         self.table.setVisible(bool(table))
         points = course(rounds)
-        self.curve.setValue(points, project.in_use.number if project.in_use else None)
+        self.curve.setValue(points, project.in_use.number if project.in_use else None, project.colours)
         self.curve.setVisible(len(points) > 1)
 
 
 def told(project: Project) -> tuple[str, str]:
     """The verdict on the newest round of a project in sentences, and its figures as a table in rich text."""
     verdict = judge(project.trained())
-    return " ".join(sentences(verdict, project.classes)), _class_table(verdict, project.classes)
+    return " ".join(sentences(verdict, project.classes)), _class_table(verdict, project.class_list)
 
 
-def _class_table(verdict: Verdict, names: dict[int, str]) -> str:
+def _class_table(verdict: Verdict, classes: Classes) -> str:
     """Dice, its change and the distance of the borders of every class; empty when there are no figures."""
     if not verdict.classes:
         return ""
+    known = {each.number: each for each in classes}
     rows = ["<tr><td></td><td>Dice</td><td>change&nbsp;</td><td>border</td></tr>"]
     for each in verdict.classes:
-        name = f'<font color="{class_hex(each.id)}">■</font> {escape(names.get(each.id, f"class {each.id}"))}'
+        its = known.get(each.id) or PaintClass(each.id, plain_name(each.id), class_hex(each.id))  # deleted since
+        name = f'<font color="{its.colour}">■</font> {escape(its.name)}'
         dice = figure(each.dice).replace("(0.", "(.").replace("–0.", "–.")  # three figures side by side in 300 pixels
         cells = "".join(
             f'<td style="white-space:nowrap">{cell}&nbsp;</td>'

@@ -360,7 +360,7 @@ class TrainDock(TrainView):
         else:
             how_long = words.how_long(self._settings(), self._tail, self._device)
             before = self._to_correct()
-            empty = 0 if self._settings().sparse else empty
+            empty = 0 if project.scribbles else empty
             self._enter(State.READY, words.ready(painted, total, how_long, before and before.number, empty))
 
     def _enter(self, state: State, sentence: str, details: str = "") -> None:
