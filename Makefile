@@ -4,10 +4,10 @@
 # make install / lint / demo / screenshots / sample / clean
 #
 # PYTHON=python3.12  another interpreter        SYSTEM=no  leave the system's packages alone
-# ARGS="-k worker"   more for pytest            PIP="..."  more for pip
+# ARGS="-k worker"   more for pytest (then in one process)      PIP="..."  more for pip
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo day screenshots test lint install sample system-qt system-xvfb clean
+.PHONY: help run demo day screenshots test test-engine test-rest lint install sample system-qt system-xvfb clean
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
@@ -38,8 +38,19 @@ day: system-xvfb install
 screenshots:
 	$(MAKE) --no-print-directory day ARGS="--screenshots docs/images"
 
+# Two halves side by side, each on one thread and one screen; the engine's steps back, so that the docks stay quick.
 test: system-xvfb install lint
+ifdef ARGS
 	$(THREADS) $(XVFB) $(BIN)/python -m pytest $(ARGS)
+else
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-engine test-rest
+endif
+
+test-engine:
+	OMP_NUM_THREADS=1 nice $(BIN)/python -m pytest tests/engine
+
+test-rest:
+	OMP_NUM_THREADS=1 $(XVFB) $(BIN)/python -m pytest --ignore=tests/engine
 
 lint: install
 	$(BIN)/ruff check .

@@ -34,13 +34,13 @@ class Exporter:
         """Whether an export is going on."""
         return self._process.state() != QProcess.ProcessState.NotRunning
 
-    def start(self, model: Path, image: Any, out: Path) -> None:
+    def start(self, save: Callable[[Path], Path], image: Any, out: Path) -> None:
         """Export a model with an example picture.
 
         Parameters
         ----------
-        model : Path
-            The model file; copied, so that it may go away meanwhile.
+        save : callable
+            Writes the model file to a path, as `Project.save_model` does: a copy, so that it may go away meanwhile.
         image : array-like
             (H, W) or (H, W, C).
         out : Path
@@ -49,18 +49,18 @@ class Exporter:
         Raises
         ------
         EngineError
-            When an export is running, or the picture cannot be written down.
+            When an export is running, or there is no room for the copies.
         """
         if self.running:
             raise EngineError("A model is being exported just now: wait for it to end.")
         self._folder = TemporaryDirectory(prefix="napari-semigda-", ignore_cleanup_errors=True)
-        example, copy = (Path(self._folder.name) / name for name in ("example.tif", model.name))
+        example = Path(self._folder.name) / "example.tif"
         try:
             pixels = np.asarray(image)
             tifffile.imwrite(example, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack")
-            copy.write_bytes(model.read_bytes())
         except (OSError, ValueError) as error:
             raise EngineError(f"The model could not be made ready for export ({error}): free some space.") from error
+        copy = save(example.with_name("model.semigda"))
         package = out if out.suffix.lower() == ".zip" else out.with_name(f"{out.name}.zip")
         program, *arguments = COMMAND
         self._process.start(program, [*arguments, str(copy), str(package), "--image", str(example)])
@@ -83,7 +83,7 @@ class ExportButton(QPushButton):
     Attributes
     ----------
     chosen : callable
-        Gives the model file and the example picture when the button is pressed.
+        Gives what saves the model, and the example picture, when the button is pressed.
     exporter : Exporter
         To be closed by whoever made the button.
     """
@@ -94,7 +94,7 @@ class ExportButton(QPushButton):
             "Make a BioImage.IO package, which Fiji, ilastik and others can run. The middle of the slice in view goes "
             "into it as an example: go to one that others may see first."
         )
-        self.chosen: Callable[[], tuple[Path, Any]] | None = None
+        self.chosen: Callable[[], tuple[Callable[[Path], Path], Any]] | None = None
         self.exporter = Exporter()
         self.exporter.finished.connect(_tell)
         self.clicked.connect(self._ask)

@@ -212,9 +212,9 @@ class TrainDock(TrainView):
         if path:
             self.save_model(Path(path))
 
-    def _to_export(self) -> tuple[Path, Any]:
+    def _to_export(self) -> tuple[Callable[[Path], Path], Any]:
         project = self.bridge.project
-        return project.in_use.model, project.stack.plane(self.bridge.plane_in_view()).image
+        return project.save_model, project.stack.plane(self.bridge.plane_in_view()).image
 
     def _attempt(self, action: Callable[..., Any], *arguments: Any) -> Any | None:
         """Do something of the user's wish; what is wrong with it is said in the dock and as a notification."""

@@ -208,10 +208,10 @@ def test_same_seed_same_weights(tmp_path):
 
 def test_unlabelled_images_are_used_and_can_be_switched_off(tmp_path, monkeypatch):
     monkeypatch.setattr("napari_semigda.engine.planner.LEAST_STEPS", 0)
-    used = fit(drawn_planes(2, 4), tmp_path / "used", max_steps=20)
+    used = fit(drawn_planes(2, 4), tmp_path / "used", max_steps=13)
     assert used[-1].unlabelled_loss is not None
     assert {"aligning", "learning", "unlabelled"} <= {r.stage for r in used}
-    off = fit(drawn_planes(2, 4), tmp_path / "off", max_steps=20, unlabelled_weight=0.0)
+    off = fit(drawn_planes(2, 4), tmp_path / "off", max_steps=8, unlabelled_weight=0.0)
     assert off[-1].unlabelled_loss is None
     assert all(r.ramp == 0 for r in off)
     a, b = (load_model(tmp_path / n, torch.device("cpu"))[0].trained_parts() for n in ("used", "off"))
@@ -225,9 +225,9 @@ def test_short_runs_keep_to_painted_pixels_in_stage_two(tiny_run):
 
 def test_unlabelled_images_count_in_full_while_a_run_without_end_waits(tmp_path, monkeypatch):
     monkeypatch.setattr("napari_semigda.engine.planner.LEAST_STEPS", 0)
-    waiting = [0.0] * 3 + [schedule.HOLD] * 40  # such a run stays at one fraction for many steps
+    waiting = [0.0] * 2 + [schedule.HOLD] * 14  # such a run stays at one fraction for many steps
     monkeypatch.setattr("napari_semigda.engine.schedule.Clock.fraction", lambda self: [*waiting, 1.0][self.step])
-    reports = fit(drawn_planes(2, 4), tmp_path / "m", max_steps=43)
+    reports = fit(drawn_planes(2, 4), tmp_path / "m", max_steps=16)
     assert max(r.ramp for r in reports) == Settings().unlabelled_weight
 
 
@@ -240,7 +240,7 @@ def test_scribbles_teach_only_where_painted(tmp_path):
         scribble = np.zeros(plane.mask.shape, dtype=np.uint8)
         scribble[::6] = (np.asarray(plane.mask) + 1)[::6]  # 1 background, 2 disc, 0 not annotated
         planes.append(Plane(f"scribble{i}", plane.image, scribble))
-    fit(tuple(planes), tmp_path / "s", max_steps=40, sparse=True)
+    fit(tuple(planes), tmp_path / "s", max_steps=30, sparse=True)
     predictor = Predictor(tmp_path / "s")
     assert predictor.class_ids == (1, 2)
     picture, truth = draw_discs(100)

@@ -13,7 +13,6 @@ from napari_semigda.engine.types import Report, Settings
 from napari_semigda.widgets import words
 from napari_semigda.widgets.choices import AdvancedValue
 from napari_semigda.widgets.curve import MAX_POINTS, Curve
-from napari_semigda.widgets.predict import PredictDock
 from napari_semigda.widgets.runner import Failure
 from napari_semigda.widgets.train import TrainDock
 from napari_semigda.widgets.words import State
@@ -115,18 +114,6 @@ def test_the_bar_goes_on_from_training_to_marking(viewer, make_dock):
     assert [value for value, *_ in shown] == [100, 720, 900]
     assert shown[1][1] == "72%, 0:14 left"
     assert shown[2][1:] == ("90%, 0:05 left", "Marking the images: 2 of 4.")
-
-
-def test_every_control_says_what_it_does(viewer, make_dock, qtbot):
-    dock = make_dock()
-    predict = PredictDock(viewer)
-    qtbot.addWidget(predict)
-    for each in (dock, predict):
-        controls = [x for kind in (QAbstractButton, QComboBox) for x in each.findChildren(kind)]
-        assert len(controls) >= 4
-        inside = [x for x in controls if not x.objectName().startswith("qt_")]
-        silent = [x for x in inside if not any(w.toolTip() for w in (x, x.parentWidget(), x.parentWidget().parent()))]
-        assert [type(x).__name__ + ":" + getattr(x, "text", str)() for x in silent] == []
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
