@@ -119,11 +119,12 @@ def result_path(place: Place, folder: Path = RESULTS) -> Path:
 
 
 def write_cell(place: Place, figures: dict, folder: Path = RESULTS) -> None:
-    """Leave a cell with its place, day and machine, whole or not at all."""
+    """Leave a cell with its place, day, machine and version of the engine, whole or not at all."""
     path = result_path(place, folder)
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{place}.{os.getpid()}.part")
-    part.write_text(json.dumps({**asdict(place), "date": today(), "machine": machine(), **figures}, indent=1) + "\n")
+    circumstances = {"date": today(), "machine": machine(), "engine": engine()}
+    part.write_text(json.dumps({**asdict(place), **circumstances, **figures}, indent=1) + "\n")
     part.replace(path)
 
 
@@ -175,10 +176,11 @@ def mean_and_sd(values: Sequence[float], digits: int = 3) -> str:
 
 
 def taken(cells: Sequence[dict]) -> str:
-    """``Taken 2026-11-23 to 2026-11-25 on x86_64, 2 cores, 1 thread.``"""
+    """``Taken 2026-11-23 to 2026-11-25 on x86_64, 2 cores, 1 thread; engine 3f2a1b0.``"""
     dates, machines = sorted({c["date"] for c in cells}), sorted({c["machine"] for c in cells})
     days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"Taken {days} on {'; '.join(machines)}."
+    engines = sorted({c.get("engine", "not noted") for c in cells})
+    return f"Taken {days} on {'; '.join(machines)}; engine {', '.join(engines)}."
 
 
 def pairs(cells: Sequence[dict], first: str, second: str) -> list[tuple[dict, dict]]:
@@ -194,6 +196,19 @@ def _place(cell: dict) -> tuple:
 def today() -> str:
     """The date as it stands in the tables."""
     return datetime.date.today().isoformat()
+
+
+def engine() -> str:
+    """Which version of the engine is in use: git's short name of its folder, ``+`` where that was changed since."""
+    folder = "napari_semigda/engine"
+
+    def git(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["git", *arguments], cwd=README.parents[1], capture_output=True, text=True, check=False)
+
+    name = git("rev-parse", "--short", f"HEAD:{folder}")
+    if name.returncode:
+        return "unknown"
+    return name.stdout.strip() + ("+" if git("diff", "--quiet", "HEAD", "--", folder).returncode else "")
 
 
 def machine() -> str:
