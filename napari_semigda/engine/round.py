@@ -13,11 +13,9 @@ A run without a fixed end waits at 60 % until checks bring no gain any more (`Op
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
@@ -27,6 +25,7 @@ from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
 from napari_semigda.engine.device import describe_device, pick_device
+from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.objective import Objective
@@ -34,9 +33,11 @@ from napari_semigda.engine.pace import measure_pace
 from napari_semigda.engine.planner import Pace, Plan, make_plan, tail_seconds, training_seconds
 from napari_semigda.engine.pose import averaging_pose
 from napari_semigda.engine.predict import believe, to_prediction
+from napari_semigda.engine.record import classes_of, header_of, rounds_before
+from napari_semigda.engine.reporter import Reporter
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock, Events, OpenEnd
-from napari_semigda.engine.types import EngineError, Report, Stage, TrainRequest
+from napari_semigda.engine.types import EngineError, Prediction, Report, Stage, TrainRequest
 from napari_semigda.engine.validate import Examiner, hold_out
 from napari_semigda.engine.verdict import Trained, judge
 from napari_semigda.engine.view import PlaneReader, View, choose_view
@@ -49,8 +50,6 @@ REFIT_FROM = 0.65
 LEARNING_RATE, TRUNK_RATE, WARM_RATE = 1.5e-3, 5e-4, 0.5
 WARM_UP_STEPS = 20
 LOOK_AT_PAINT = 0.04  # share of the time in which painted images are held against their masks, before and after
-REPORT_EVERY = 0.2  # seconds
-PREVIEW_EVERY = 4.0  # seconds, stretched where a preview is slow
 
 
 class Round:
@@ -88,11 +87,8 @@ class Round:
         self.examiner = Examiner(
             self.planes, self.held_out, self.reader, self.view, self.table, keep_start=request.keep_start
         )
-        self._ramp = 0.0
+        self.reporter = Reporter(self.clock, self.plan, self.examiner, self.objective, self._checked, self._predicted)
         self._pseudo_steps = 0  # with pseudo-masks so far
-        self._reported = self._previewed = -math.inf
-        self._preview_seconds = 0.0
-        self._looks = [self.plan.megapixel_seconds]  # seconds a megapixel, of every preview
         self._bad_steps = 0
 
     # ---- setting up ---------------------------------------------------------------------------------------------
@@ -163,16 +159,18 @@ class Round:
     def _seconds_left(self, pace: Pace) -> float:
         """Take what follows the last step off the training; return what is sure to come of that."""
         started, share = self.clock.elapsed, OpenEnd.least if self.settings.until_best else 1.0
-        self.clock.seconds = training_seconds(self.settings.minutes, self._tail(pace), started)
+        tail = tail_seconds(pace, self._checked, self._predicted)
+        self.clock.seconds = training_seconds(self.settings.minutes, tail, started)
         return max(0.0, share * self.clock.seconds - started)
 
-    def _tail(self, pace: Pace) -> float:
-        """Seconds from the end of training to what the user waits for."""
-        checked = sum(math.prod(self.planes[i].size) for i in self.held_out)
-        return tail_seconds(pace, checked / 1e6, self._to_predict())
+    @property
+    def _checked(self) -> float:
+        """Million pixels of the images held out."""
+        return sum(math.prod(self.planes[i].size) for i in self.held_out) / 1e6
 
-    def _to_predict(self) -> float:
-        """Million pixels of all planes, in each orientation."""
+    @property
+    def _predicted(self) -> float:
+        """Million pixels of all planes that will be predicted, in each orientation."""
         looks = len({0, averaging_pose(self.view.poses)})
         return looks * sum(math.prod(p.size) for p in self.planes) / 1e6 if self.request.then_predict else 0.0
 
@@ -195,7 +193,7 @@ class Round:
 
     def run(self) -> Iterator[Report]:
         """Train, save, and report; see `Trainer.fit`."""
-        yield self._report("starting", self.view.describe(self.width, self.settings.sparse))
+        yield self.reporter.report("starting", self.view.describe(self.width, self.settings.sparse))
         checks, refit = Events(*CHECKS), Events(REFIT_FROM)
         if self.earlier:
             yield from self._check(start=True)
@@ -209,11 +207,11 @@ class Round:
                 self._let_held_out_help()
             stage = self._stage(fraction)
             self._set_rate(fraction)
-            self._ramp = self._unlabelled_weight(stage, fraction)
+            ramp = self.reporter.ramp = self._unlabelled_weight(stage, fraction)
             self._pseudo_steps += stage == "unlabelled"
             self.clock.begin_step(fraction)
             learn = self.objective.alignment if stage == "aligning" else self.objective.segmentation
-            self._step(learn(self._ramp))
+            self._step(learn(ramp))
             yield from self._progress(stage)
         yield from self._finish()
 
@@ -241,7 +239,7 @@ class Round:
     def _check(self, start: bool = False) -> Iterator[Report]:
         """Dice on the held-out images, as long as they are kept back; the best weights are remembered."""
         if self.examiner.held_out and not self._refitted:
-            yield self._report("checking", "Checking the masks on images kept back…")
+            yield self.reporter.report("checking", "Checking the masks on images kept back…")
             if not start:
                 self.examiner.examine(self.model, self.average)
             elif [entry["id"] for entry in self.earlier["classes"]] == list(self.table.ids):
@@ -271,6 +269,18 @@ class Round:
     def _refitted(self) -> bool:
         return set(self.examiner.held_out) <= set(self.teaching)
 
+    def _progress(self, stage: Stage) -> Iterator[Report]:
+        in_view = self._in_view()
+        if in_view is not None and self.reporter.preview_due():
+            yield self.reporter.preview(stage, lambda: self._look_at(min(in_view, len(self.planes) - 1)))
+        elif self.reporter.due():
+            yield self.reporter.report(stage)
+
+    def _look_at(self, index: int) -> Prediction:
+        with self.average.applied():
+            belief = believe(self.model, self.reader.whole(index, self.view.scale), self.view)
+        return to_prediction(belief, self.planes[index], index, self.table)
+
     def _finish(self) -> Iterator[Report]:
         stage: Stage = "stopped" if self.clock.fraction() < 1 else "done"
         yield from self._check()
@@ -280,10 +290,15 @@ class Round:
             self.average.load(examiner.best)
         if examiner.v_share is not None:
             self.model.v_share = examiner.v_share
+        findings = examiner.findings()
         with self.average.applied():
-            self.findings = examiner.findings()
-            save_model(self.request.out, self.model, self._header(), examiner.best)
-        yield self._report(stage, self._verdict(), model=self.request.out, findings=self.findings)
+            save_model(self.request.out, self.model, header_of(self, findings), examiner.best)
+        yield self.reporter.report(stage, self._verdict(findings), model=self.request.out, findings=findings)
+
+    def _verdict(self, findings: Findings) -> str:
+        names = {entry["id"]: entry["name"] for entry in classes_of(self.request, self.table)}
+        before = rounds_before(self.earlier)
+        return " ".join(sentences(judge([Trained(before + 1, findings, before=before or None)]), names))
 
     # ---- one step -----------------------------------------------------------------------------------------------
 
@@ -306,92 +321,3 @@ class Round:
         warm_up = min(1.0, (self.clock.step + 1) / min(WARM_UP_STEPS, 1 + self.plan.steps // 5))
         for group in self.optimiser.param_groups:
             group["lr"] = group["rate"] * factor * warm_up * max(0.01, (1 - fraction) ** 0.9)
-
-    # ---- reports ------------------------------------------------------------------------------------------------
-
-    def _progress(self, stage: Stage) -> Iterator[Report]:
-        now, in_view = time.monotonic(), self._in_view()
-        if in_view is not None and now - self._previewed > max(PREVIEW_EVERY, 12 * self._preview_seconds):
-            yield self._preview(stage, min(in_view, len(self.planes) - 1))
-        elif now - self._reported > REPORT_EVERY:
-            yield self._report(stage)
-
-    def _preview(self, stage: Stage, index: int) -> Report:
-        begun = time.monotonic()
-        picture = self.reader.whole(index, self.view.scale)
-        with self.average.applied():
-            looked = self.clock.read()
-            belief = believe(self.model, picture, self.view)
-            self._looks.append((self.clock.read() - looked) / math.prod(self.planes[index].size) * 1e6)
-        preview = to_prediction(belief, self.planes[index], index, self.table)
-        self._previewed = time.monotonic()
-        self._preview_seconds = self._previewed - begun
-        return self._report(stage, preview=preview)
-
-    def _report(self, stage: Stage, message: str = "", **more) -> Report:
-        self._reported = time.monotonic()
-        return Report(
-            stage,
-            step=self.clock.step,
-            fraction=self.clock.fraction(),
-            elapsed=self.clock.elapsed,
-            remaining=self._remaining(saved="model" in more),
-            at_most=self.clock.at_most,
-            loss=self.objective.loss.value,
-            unlabelled_loss=self.objective.unlabelled_loss.value,
-            ramp=self._ramp,
-            dice=self.examiner.dice,
-            dice_by_class=self.examiner.dice_by_class,
-            held_out=tuple(self.planes[i].name for i in self.examiner.held_out),
-            dice_by_image=self.examiner.dice_by_image,
-            message=message,
-            **more,
-        )
-
-    def _remaining(self, saved: bool) -> float | None:
-        pace, training = Pace(self.plan.step_seconds, median(self._looks)), self.clock.remaining()
-        if saved:
-            return pace.megapixel * self._to_predict()
-        return None if training is None else training + self._tail(pace)
-
-    def _verdict(self) -> str:
-        names = {entry["id"]: entry["name"] for entry in self._classes()}
-        before = self.earlier.get("training", {}).get("rounds")
-        return " ".join(sentences(judge([Trained((before or 0) + 1, self.findings, before=before)]), names))
-
-    def _header(self) -> dict:
-        trained = [self.planes[i].name for i in self.teaching if i not in self.examiner.held_out]
-        return {
-            "classes": self._classes(),
-            "class_order": [c for c in self.request.classes if c in self.table.ids],  # the user's
-            "sparse": self.settings.sparse,
-            "backbone": self.model.backbone.name,
-            "mapper_width": self.model.mapper_width,
-            "v_share": self.model.v_share,
-            "view": asdict(self.view),
-            "structure_width": self.width,
-            "plan": asdict(replace(self.plan, fractions=tuple(self.clock.passed), checks=tuple(self.clock.checked))),
-            "training": {
-                "rounds": self.earlier.get("training", {}).get("rounds", 0) + 1,
-                "steps": self.clock.step,
-                "seconds": round(self.clock.elapsed, 1),
-                "device": describe_device(self.device),
-                "settings": asdict(self.settings),
-                "labelled": len([p for p in self.planes if p.mask is not None]),
-                "unlabelled": len(self.objective.unlabelled),
-                "held_out": [self.planes[i].name for i in self.examiner.held_out],
-                "trained_on": sorted({*trained, *self.earlier.get("training", {}).get("trained_on", ())}),
-                "dice": self.examiner.dice,
-                "dice_by_class": {str(c): v for c, v in self.examiner.dice_by_class.items()},
-                "findings": self.findings.to_json(),
-            },
-        }
-
-    def _classes(self) -> list[dict]:
-        """The classes with names and colours, in the network's order."""
-        names, colours = self.request.classes, self.request.colours
-        return [
-            {"id": c, "name": names.get(c, "background" if c == 0 else f"class {c}")}
-            | ({"colour": colours[c]} if c in colours else {})
-            for c in self.table.ids
-        ]

@@ -78,6 +78,11 @@ class Examiner:
         self._now: dict[int, Opinion] = {}
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the images held out."""
+        return tuple(self._planes[i].name for i in self.held_out)
+
+    @property
     def dice(self) -> float | None:
         """Mean Dice over the classes of the weights that are kept, 0..1."""
         return None if self._kept is None else self._kept.mean
@@ -96,7 +101,7 @@ class Examiner:
         """Mean Dice over the classes of each held-out image, by its name."""
         if self._kept is None:
             return {}
-        return {self._planes[i].name: mean_foreground(d) for i, d in zip(self.held_out, self._kept.dice, strict=True)}
+        return {name: mean_foreground(dice) for name, dice in zip(self.names, self._kept.dice, strict=True)}
 
     def begin(self, model: SemiGDA, average: MovingAverage, new: Sequence[int], in_time: Callable[[], bool]) -> None:
         """Score the weights that a round goes on from.

@@ -350,7 +350,7 @@ def test_the_end_is_known_from_the_start_within_15_percent(tmp_path, monkeypatch
         slower = costs(lambda arguments: arguments[0].crops / 4, getattr(Objective, stage))
         monkeypatch.setattr(Objective, stage, slower)
     monkeypatch.setattr(predict, "_windows", costs(lambda _: look, predict._windows))
-    monkeypatch.setattr("napari_semigda.engine.round.REPORT_EVERY", -1.0)
+    monkeypatch.setattr("napari_semigda.engine.reporter.REPORT_EVERY", -1.0)
     planes, out = drawn_planes(3, 5), tmp_path / "m"
     trainer = Trainer()
     trainer.look_at(4)

@@ -1,0 +1,66 @@
+"""What a round writes into its model file: classes, how to look at pictures, and how the training went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from napari_semigda.engine.device import describe_device
+from napari_semigda.engine.findings import Findings
+from napari_semigda.engine.sampling import ClassTable
+from napari_semigda.engine.types import TrainRequest
+
+if TYPE_CHECKING:
+    from napari_semigda.engine.round import Round
+
+
+def classes_of(request: TrainRequest, table: ClassTable) -> list[dict[str, Any]]:
+    """The classes with names and colours, in the network's order."""
+    names, colours = request.classes, request.colours
+    return [
+        {"id": c, "name": names.get(c, "background" if c == 0 else f"class {c}")}
+        | ({"colour": colours[c]} if c in colours else {})
+        for c in table.ids
+    ]
+
+
+def header_of(run: Round, findings: Findings) -> dict[str, Any]:
+    """The header of the model of a round that has ended, for `save_model`."""
+    clock, examiner, model = run.clock, run.examiner, run.model
+    return {
+        "classes": classes_of(run.request, run.table),
+        "class_order": [c for c in run.request.classes if c in run.table.ids],  # the user's
+        "sparse": run.settings.sparse,
+        "backbone": model.backbone.name,
+        "mapper_width": model.mapper_width,
+        "v_share": model.v_share,
+        "view": asdict(run.view),
+        "structure_width": run.width,
+        "plan": asdict(replace(run.plan, fractions=tuple(clock.passed), checks=tuple(clock.checked))),
+        "training": {
+            "rounds": rounds_before(run.earlier) + 1,
+            "steps": clock.step,
+            "seconds": round(clock.elapsed, 1),
+            "device": describe_device(run.device),
+            "settings": asdict(run.settings),
+            "labelled": len([plane for plane in run.planes if plane.mask is not None]),
+            "unlabelled": len(run.objective.unlabelled),
+            "held_out": list(examiner.names),
+            "trained_on": _trained_on(run),
+            "dice": examiner.dice,
+            "dice_by_class": {str(c): dice for c, dice in examiner.dice_by_class.items()},
+            "findings": findings.to_json(),
+        },
+    }
+
+
+def rounds_before(header: Mapping[str, Any]) -> int:
+    """How many rounds the model with this header has behind it; 0 for an empty one."""
+    return header.get("training", {}).get("rounds", 0)
+
+
+def _trained_on(run: Round) -> list[str]:
+    """Names of the images that its weights without the held-out ones have learnt from, in this round or before."""
+    now = {run.planes[i].name for i in run.teaching if i not in run.examiner.held_out}
+    return sorted(now.union(run.earlier.get("training", {}).get("trained_on", ())))
