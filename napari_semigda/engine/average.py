@@ -18,12 +18,15 @@ class MovingAverage:
         The trained weights by name; read at every `update`.
     decay
         Share of the old average a step, reached after a warm-up of (1 + step) / (10 + step).
+    seen
+        Steps of the warm-up that the weights have behind them. Random ones have none and are left behind at once;
+        those of an earlier round are worth keeping.
     """
 
-    def __init__(self, weights: Mapping[str, nn.Parameter], decay: float = 0.99) -> None:
+    def __init__(self, weights: Mapping[str, nn.Parameter], decay: float = 0.99, seen: int = 0) -> None:
         self._weights = dict(weights)
         self._decay = decay
-        self._steps = 0
+        self._steps = seen
         self._average = [w.detach().clone() for w in self._weights.values()]
 
     @torch.no_grad()
@@ -51,6 +54,13 @@ class MovingAverage:
         """Set the averages to a snapshot."""
         for name, average in zip(self._weights, self._average, strict=True):
             average.copy_(snapshot[name])
+
+    @torch.no_grad()
+    def add(self, difference: Mapping[str, Tensor]) -> None:
+        """Move the averages and the weights themselves by the same, by name."""
+        moves = [difference[name].to(a.device) for name, a in zip(self._weights, self._average, strict=True)]
+        torch._foreach_add_(self._average, moves)
+        torch._foreach_add_(_data(self._weights.values()), moves)
 
     def _swap(self) -> None:
         for weight, average in zip(_data(self._weights.values()), self._average, strict=True):

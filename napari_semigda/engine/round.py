@@ -8,6 +8,9 @@ Fractions of the time, for a first round with unlabelled images:
     65 % - 100 %  ... and on the images held out so far: their Dice has been measured, now they help
 
 A run without a fixed end waits at 60 % until checks bring no gain any more (`OpenEnd`).
+
+A correction starts from the clean weights of the round before, which its held-out images have not taught, so that
+figures stay honest. What they taught is added at 65 %, when they may help again (`_recall`).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from torch import Tensor
 
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.backbones import load_backbone
-from napari_semigda.engine.checkpoint import load_model, read_header, save_model
+from napari_semigda.engine.checkpoint import learnt_from_held_out, load_model, read_header, save_model
 from napari_semigda.engine.device import describe_device, pick_device
 from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.losses import ramp_up
@@ -49,6 +52,7 @@ CHECKS = (0.2, 0.35, 0.5, 0.65)
 REFIT_FROM = 0.65
 LEARNING_RATE, TRUNK_RATE, WARM_RATE = 1.5e-3, 5e-4, 0.5
 WARM_UP_STEPS = 20
+WARM_SEEN = 60  # steps that the average of earlier weights counts as having behind it
 LOOK_AT_PAINT = 0.04  # share of the time in which painted images are held against their masks, before and after
 
 
@@ -78,7 +82,7 @@ class Round:
         self.rng = np.random.default_rng(self.settings.seed)
         self.reader = PlaneReader(self.planes)
         self._start_model()
-        self.average = MovingAverage(self.model.trained_parts())
+        self.average = MovingAverage(self.model.trained_parts(), seen=WARM_SEEN if self.earlier else 0)
         self.optimiser = self._make_optimiser()
         self._choose_planes()
         self._make_plan()
@@ -98,6 +102,7 @@ class Round:
         self.earlier = read_header(self.request.init) if self.request.init else {}
         self.table = ClassTable.of(self.planes, self.settings.sparse)
         count = len(self.table.ids)
+        self._to_recall: dict[str, Tensor] = {}
         if self.earlier:
             source, its = self.settings.backbone_source, self.earlier["backbone"]
             if self.settings.backbone not in ("auto", its):
@@ -107,6 +112,7 @@ class Round:
                 )
             self.model, _ = load_model(Path(self.request.init), self.device, clean=True, source=source)
             self.model.class_count = count
+            self._to_recall = learnt_from_held_out(Path(self.request.init))
             self.view, self.width = View.of_model(self.earlier), self.earlier["structure_width"]
         else:
             backbone = load_backbone(self.settings.backbone, source=self.settings.backbone_source)
@@ -264,6 +270,17 @@ class Round:
         if self.examiner.held_out:
             self.teaching = sorted([*self.teaching, *self.examiner.held_out])
             self.objective.labelled = self._sampler(self.teaching, self.rng)
+        self._recall()
+
+    def _recall(self) -> bool:
+        """Add what the round before learnt from the held-out images; returns whether there was anything.
+
+        A sum of weights: those of both rounds lie so close that what they learnt adds up (benchmarks/tried.md).
+        """
+        recalled, self._to_recall = self._to_recall, {}
+        if recalled:
+            self.average.add(recalled)
+        return bool(recalled)
 
     @property
     def _refitted(self) -> bool:
@@ -286,14 +303,23 @@ class Round:
         yield from self._check()
         examiner = self.examiner
         examiner.look_at_paint(self.model, self.average, self.teaching, self._time_to_look())
-        if examiner.best and not (self._refitted and examiner.still_as_good(self.model, self.average)):
-            self.average.load(examiner.best)
+        self._choose_weights()
         if examiner.v_share is not None:
             self.model.v_share = examiner.v_share
         findings = examiner.findings()
         with self.average.applied():
             save_model(self.request.out, self.model, header_of(self, findings), examiner.best)
         yield self.reporter.report(stage, self._verdict(findings), model=self.request.out, findings=findings)
+
+    def _choose_weights(self) -> None:
+        """The last weights, which all painted images have taught, unless they turn out worse than the best checked."""
+        best = self.examiner.best
+        if best is None:
+            return
+        if not self._refitted:
+            self.average.load(best)
+        if (self._refitted or self._recall()) and not self.examiner.still_as_good(self.model, self.average):
+            self.average.load(best)
 
     def _verdict(self, findings: Findings) -> str:
         names = {entry["id"]: entry["name"] for entry in classes_of(self.request, self.table)}

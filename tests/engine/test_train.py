@@ -111,6 +111,22 @@ def test_a_round_starts_from_the_last_weights_and_keeps_the_same_image_back(tiny
     assert read_header(warm.out)["training"]["rounds"] == 2
 
 
+@pytest.mark.parametrize("steps_until_stop", [0, 4])
+def test_a_correction_loses_nothing_that_held_out_images_taught(tiny_run, tmp_path, monkeypatch, steps_until_stop):
+    """Of a round whose steps teach nothing the weights are those of the round before, without and with them."""
+    request, _, model = tiny_run
+    monkeypatch.setattr(Round, "_step", lambda *_: None)
+    settings = Settings(max_steps=4, crop=64)
+    warm = dataclasses.replace(request, out=tmp_path / "two.semigda", init=model, settings=settings)
+    trainer = Trainer()
+    for report in trainer.fit(warm):
+        if report.step >= steps_until_stop:
+            trainer.stop()
+    for clean in (False, True):
+        before, after = (load_model(m, torch.device("cpu"), clean)[0].trained_parts() for m in (model, warm.out))
+        assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
 @pytest.fixture(scope="module")
 def contradicted(tiny_run, tmp_path_factory):
     """A warm round on a painted image more, and on two whose masks are inside out: its last report by `keep_start`.
