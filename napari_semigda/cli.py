@@ -1,4 +1,4 @@
-"""The engine without a screen: ``semigda train``, ``predict``, ``evaluate`` and ``export``.
+"""The engine without a screen: ``semigda train``, ``predict``, ``evaluate``, ``export`` and ``doctor``.
 
 Progress goes to stderr, results to stdout. Whatever the user can put right ends with status 2 and one sentence on
 stderr. Torch is imported by the commands that need it, so that help and refusals come at once.
@@ -241,6 +241,24 @@ def export(
     warn(f"Wrote {out}, which passed the test of bioimageio.core. Its licence is {licence}.")
 
 
+@app.command()
+def doctor(
+    folder: Annotated[Path, typer.Argument(help="Where images and masks are.", show_default="here")] = Path(),
+) -> None:
+    """Look whether this computer has what is needed; one line for each thing, and what to do about it.
+
+    The status is 1 when something needs to be done.
+    """
+    from napari_semigda.doctor import examine
+
+    wrong = 0
+    for finding in examine(folder.resolve()):
+        wrong += bool(finding.advice)
+        line = f"{'!' if finding.advice else 'ok':<3}{finding.what}: {finding.fact}."
+        typer.echo(f"{line} {finding.advice}".rstrip())
+    raise typer.Exit(1 if wrong else 0)
+
+
 def main() -> None:
     """Run the command line and leave with its status."""
     sys.exit(run(sys.argv[1:]))
@@ -285,7 +303,7 @@ def _usage(error) -> str:
     message = error.format_message().removesuffix(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "semigda"
-    return f"{message or 'Say what to do: train, predict, evaluate or export'}; {command} --help tells more."
+    return f"{message or 'Say what to do: train, predict, evaluate, export or doctor'}; {command} --help tells more."
 
 
 @contextmanager

@@ -436,7 +436,7 @@ def test_model_files_that_are_not_ours(folders, capfd):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ([], "train, predict, evaluate or export"),
+        ([], "train, predict, evaluate, export or doctor"),
         (["dance"], "dance"),
         (["train", "--masks", "m", "--out", "o"], "--images"),
         (["train", "--images", "i", "--masks", "m", "--out", "o", "--backbone", "huge"], "'huge' is not one of"),
