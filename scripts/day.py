@@ -167,6 +167,12 @@ class Day(Session):
         self.fact(f"    {self.dock.run.sentence.text()}")
         self.predictions.append((what, self.dock.bridge.ours("predicted").data.copy()))
 
+    def look_at_rounds(self, review: ReviewDock) -> None:
+        """What the rounds came to."""
+        self.bring(review)
+        self.fact(f"    {review.rounds.sentence.text()}")
+        self.picture("rounds")
+
     def correct(self, review: ReviewDock) -> None:
         """N to the image that is best corrected next; A, strokes, D; and so on."""
         for _ in range(A_ROUND):
@@ -273,6 +279,7 @@ def work(day: Day) -> Path:
             day.correct(review)
         with day.step("Train again"):
             day.train(f"{A_ROUND * number} corrected")
+    day.look_at_rounds(review)
     with day.step("Verify"):
         day.look_through()
     with day.step("Save the model and predict with it"):

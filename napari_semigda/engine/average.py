@@ -18,15 +18,12 @@ class MovingAverage:
         The trained weights by name; read at every `update`.
     decay
         Share of the old average a step, reached after a warm-up of (1 + step) / (10 + step).
-    seen
-        Steps of the warm-up that the weights have behind them. Random ones have none and are left behind at once;
-        those of an earlier round are worth keeping.
     """
 
-    def __init__(self, weights: Mapping[str, nn.Parameter], decay: float = 0.99, seen: int = 0) -> None:
+    def __init__(self, weights: Mapping[str, nn.Parameter], decay: float = 0.99) -> None:
         self._weights = dict(weights)
         self._decay = decay
-        self._steps = seen
+        self._steps = 0
         self._average = [w.detach().clone() for w in self._weights.values()]
 
     @torch.no_grad()
@@ -35,6 +32,13 @@ class MovingAverage:
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         torch._foreach_lerp_(self._average, _data(self._weights.values()), 1 - decay)
+
+    def trust(self, steps: int) -> None:
+        """Count the weights so far as having so many steps behind them.
+
+        Random ones have none, and the average leaves them behind at once; those of an earlier round are worth keeping.
+        """
+        self._steps = steps
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -52,7 +52,6 @@ CHECKS = (0.2, 0.35, 0.5, 0.65)
 REFIT_FROM = 0.65
 LEARNING_RATE, TRUNK_RATE, WARM_RATE = 1.5e-3, 5e-4, 0.5
 WARM_UP_STEPS = 20
-WARM_SEEN = 60  # steps that the average of earlier weights counts as having behind it
 LOOK_AT_PAINT = 0.04  # share of the time in which painted images are held against their masks, before and after
 
 
@@ -82,10 +81,12 @@ class Round:
         self.rng = np.random.default_rng(self.settings.seed)
         self.reader = PlaneReader(self.planes)
         self._start_model()
-        self.average = MovingAverage(self.model.trained_parts(), seen=WARM_SEEN if self.earlier else 0)
+        self.average = MovingAverage(self.model.trained_parts())
         self.optimiser = self._make_optimiser()
         self._choose_planes()
         self._make_plan()
+        if self.earlier:
+            self.average.trust(self.plan.steps)  # as much as it will learn now
         torch.manual_seed(self.settings.seed)  # a replay measures nothing, so measuring must leave no trace
         self.objective = self._make_objective(self.plan.batch, self.rng)
         self.examiner = Examiner(
