@@ -103,7 +103,7 @@ class Round:
         self.earlier = read_header(self.request.init) if self.request.init else {}
         self.table = ClassTable.of(self.planes, self.settings.sparse)
         count = len(self.table.ids)
-        self._to_recall: dict[str, Tensor] = {}
+        self._learnt_from_held_out: dict[str, Tensor] = {}
         if self.earlier:
             source, its = self.settings.backbone_source, self.earlier["backbone"]
             if self.settings.backbone not in ("auto", its):
@@ -113,7 +113,7 @@ class Round:
                 )
             self.model, _ = load_model(Path(self.request.init), self.device, clean=True, source=source)
             self.model.class_count = count
-            self._to_recall = learnt_from_held_out(Path(self.request.init))
+            self._learnt_from_held_out = learnt_from_held_out(Path(self.request.init))
             self.view, self.width = View.of_model(self.earlier), self.earlier["structure_width"]
         else:
             backbone = load_backbone(self.settings.backbone, source=self.settings.backbone_source)
@@ -273,15 +273,13 @@ class Round:
             self.objective.labelled = self._sampler(self.teaching, self.rng)
         self._recall()
 
-    def _recall(self) -> bool:
-        """Add what the round before learnt from the held-out images; returns whether there was anything.
+    def _recall(self) -> None:
+        """Add what the round before learnt from the held-out images.
 
         A sum of weights: those of both rounds lie so close that what they learnt adds up (benchmarks/tried.md).
         """
-        recalled, self._to_recall = self._to_recall, {}
-        if recalled:
-            self.average.add(recalled)
-        return bool(recalled)
+        if self._learnt_from_held_out:
+            self.average.add(self._learnt_from_held_out)
 
     @property
     def _refitted(self) -> bool:
@@ -305,22 +303,24 @@ class Round:
         examiner = self.examiner
         examiner.look_at_paint(self.model, self.average, self.teaching, self._time_to_look())
         self._choose_weights()
-        if examiner.v_share is not None:
-            self.model.v_share = examiner.v_share
         findings = examiner.findings()
         with self.average.applied():
             save_model(self.request.out, self.model, header_of(self, findings), examiner.best)
         yield self.reporter.report(stage, self._verdict(findings), model=self.request.out, findings=findings)
 
     def _choose_weights(self) -> None:
-        """The last weights, which all painted images have taught, unless they turn out worse than the best checked."""
+        """The last weights, which all painted images have taught; the best checked ones where those turn out worse."""
         best = self.examiner.best
         if best is None:
             return
-        if not self._refitted:
-            self.average.load(best)
-        if (self._refitted or self._recall()) and not self.examiner.still_as_good(self.model, self.average):
-            self.average.load(best)
+        self.model.v_share = self.examiner.v_share
+        if self._refitted and self.examiner.still_as_good(self.model, self.average):
+            return
+        self.average.load(best)
+        if self._learnt_from_held_out:
+            self._recall()
+            if not self.examiner.still_as_good(self.model, self.average):
+                self.average.load(best)
 
     def _verdict(self, findings: Findings) -> str:
         names = {entry["id"]: entry["name"] for entry in classes_of(self.request, self.table)}

@@ -18,7 +18,7 @@ from napari_semigda.engine.sampling import CropSampler
 from napari_semigda.engine.suspects import suspects
 from napari_semigda.engine.train import Trainer
 from napari_semigda.engine.types import EngineError, Plane, Settings, TrainRequest
-from napari_semigda.engine.validate import hold_out
+from napari_semigda.engine.validate import Examiner, hold_out
 from napari_semigda.engine.verdict import worse
 
 from .conftest import draw_discs, drawn_planes
@@ -111,10 +111,14 @@ def test_a_round_starts_from_the_last_weights_and_keeps_the_same_image_back(tiny
     assert read_header(warm.out)["training"]["rounds"] == 2
 
 
-@pytest.mark.parametrize("steps_until_stop", [0, 4])
-def test_a_correction_loses_nothing_that_held_out_images_taught(tiny_run, tmp_path, monkeypatch, steps_until_stop):
+@pytest.mark.parametrize(("steps_until_stop", "as_good"), [(0, [True]), (4, [True]), (4, [False, True])])
+def test_a_correction_loses_nothing_that_held_out_images_taught(
+    tiny_run, tmp_path, monkeypatch, steps_until_stop, as_good
+):
     """Of a round whose steps teach nothing the weights are those of the round before, without and with them."""
     request, _, model = tiny_run
+    asked = iter(as_good)
+    monkeypatch.setattr(Examiner, "still_as_good", lambda *_: next(asked))
     monkeypatch.setattr(Round, "_step", lambda *_: None)
     settings = Settings(max_steps=4, crop=64)
     warm = dataclasses.replace(request, out=tmp_path / "two.semigda", init=model, settings=settings)
@@ -125,6 +129,7 @@ def test_a_correction_loses_nothing_that_held_out_images_taught(tiny_run, tmp_pa
     for clean in (False, True):
         before, after = (load_model(m, torch.device("cpu"), clean)[0].trained_parts() for m in (model, warm.out))
         assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    assert next(asked, None) is None  # every question was asked
 
 
 @pytest.fixture(scope="module")
