@@ -111,13 +111,13 @@ class ReviewDock(ReviewView):
             self._listening.masks_changed.disconnect(self._refresh_soon)
             self._listening.review.marks_changed.disconnect(self._refresh_soon)
             self._listening.review.predicted.disconnect(self._refresh_soon)
-            self._listening.rounds_changed.disconnect(self._on_rounds)
+            self._listening.rounds.changed.disconnect(self._on_rounds)
         self._listening = project
         if project is not None:
             project.masks_changed.connect(self._refresh_soon)
             project.review.marks_changed.connect(self._refresh_soon)
             project.review.predicted.connect(self._refresh_soon)
-            project.rounds_changed.connect(self._on_rounds)
+            project.rounds.changed.connect(self._on_rounds)
 
     def _on_closed(self) -> None:
         """The Train dock was closed, and with it the project."""
@@ -208,7 +208,7 @@ class ReviewDock(ReviewView):
             self.say(words.NOTHING_LEFT)
             show_info(words.NOTHING_LEFT)
         elif self._train.predict():  # a project that was opened a moment ago
-            self.say(words.marking_first(project.in_use.number))
+            self.say(words.marking_first(project.rounds.in_use.number))
         else:
             self._refuse(words.NOTHING_PREDICTED)
 

@@ -183,19 +183,17 @@ class TrainDock(TrainView):
     def use_round(self, number: int) -> None:
         """Take the model of another round, whatever its figures, and predict with it."""
         project = self.bridge.project
-        wanted = [each.standing for each in project.rounds if each.standing.number == number] if project else []
-        if wanted and wanted[0] != project.in_use and self._state not in words.RUNNING:
-            project.use(wanted[0])
+        if project is not None and self._state not in words.RUNNING and project.rounds.use(number):
             self.predict()
         self._on_rounds()
 
     def predict(self) -> bool:
         """Mark all images with the model in use; returns whether that was started."""
         project = self.bridge.project
-        if self._state in words.RUNNING or project is None or project.in_use is None:
+        if self._state in words.RUNNING or project is None or project.rounds.in_use is None:
             return False
         view, device = self.bridge.plane_in_view(), self.advanced.value().device
-        self._begin(project.prediction_job(project.in_use.model, view, device))
+        self._begin(project.prediction_job(project.rounds.in_use.model, view, device))
         return True
 
     def save_model(self, path: Path) -> Path | None:
@@ -250,13 +248,13 @@ class TrainDock(TrainView):
             self._listening.masks_changed.disconnect(self._on_next_round)
             self._listening.review.marks_changed.disconnect(self._settle)
             self._listening.classes_changed.disconnect(self._on_next_round)
-            self._listening.rounds_changed.disconnect(self._on_rounds)
+            self._listening.rounds.changed.disconnect(self._on_rounds)
         self._listening = project = self.bridge.project
         if project is not None:
             project.masks_changed.connect(self._on_next_round)
             project.review.marks_changed.connect(self._settle)
             project.classes_changed.connect(self._on_next_round)
-            project.rounds_changed.connect(self._on_rounds)
+            project.rounds.changed.connect(self._on_rounds)
         self._on_rounds()
         if self._running is not None:  # the images of the run are gone, and nobody wants its masks
             self.runner.close()
@@ -281,7 +279,8 @@ class TrainDock(TrainView):
 
     def _on_rounds(self) -> None:
         if self.alive:
-            self.round_choice.show_rounds(self.bridge.project)
+            project = self.bridge.project
+            self.round_choice.show_rounds(None if project is None else project.rounds)
 
     # -- following the run ------------------------------------------------------------------------------------------
 
@@ -375,5 +374,5 @@ class TrainDock(TrainView):
         self.enable_for(
             self._state,
             predicted=self.bridge.ours("predicted") is not None,
-            saved=project is not None and project.in_use is not None,
+            saved=project is not None and project.rounds.in_use is not None,
         )

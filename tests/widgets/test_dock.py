@@ -164,7 +164,7 @@ def test_the_model_is_saved_once_there_is_one(viewer, make_dock, tmp_path, notif
     wait_for(lambda: dock.state is State.DONE)
     assert dock.save_button.isEnabled()
     saved = dock.save_model(tmp_path / "mine")
-    assert saved.read_bytes() == dock.bridge.project.in_use.model.read_bytes()
+    assert saved.read_bytes() == dock.bridge.project.rounds.in_use.model.read_bytes()
     assert dock.save_model(tmp_path / "nowhere" / "mine") is None
     assert "Cannot write" in notifications[-1]
 
