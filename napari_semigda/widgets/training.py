@@ -233,8 +233,9 @@ class Training:
             self._enter(State.PREDICTING, words.marking(report, len(project.stack)))
             return
         self.last = report
+        state = State.STARTING if report.stage == "starting" else State.TRAINING
         self._enter(
-            State.STARTING if report.stage == "starting" else State.TRAINING,
+            State.STOPPING if self._state is State.STOPPING else state,
             (report.stage == "starting" and report.message) or words.STAGES[report.stage],
         )
 
