@@ -133,12 +133,12 @@ def main() -> None:
     hand.start()
     before = clock.run(seconds)
     pressed = time.perf_counter()
-    dock.train()
+    dock.training.start()
     wait_for(lambda: dock.bridge.ours("predicted") is not None, 300)
     preview = time.perf_counter() - pressed
     wait_for(lambda: dock.state is State.TRAINING, 60)
     during = clock.run(seconds)
-    steps = dock._last.step
+    steps = dock.training.last.step
     still = dock.state is State.TRAINING
     dock.runner.close()
     after = clock.run(seconds)

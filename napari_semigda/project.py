@@ -1,4 +1,4 @@
-"""The session: one set of images, what is painted on them, the class names, and the rounds trained so far.
+"""The session: one set of images, what is painted on them, the classes, and the rounds trained so far.
 
 From a brush stroke to a predicted layer:
 
@@ -6,7 +6,7 @@ From a brush stroke to a predicted layer:
 2. The project keeps a copy of every painted plane. Nothing changed: nothing happens.
 3. Train is pressed: `Project.snapshot` turns the copies into a frozen job with a new generation number.
 4. Reports of the training process come back with that number; those of an older one are dropped.
-5. `Project.finish` remembers the round and which model is in use.
+5. `Project.finish` has the round remembered, and which model is in use (see `rounds`).
 
 A project that is kept on disk hands every change to a `Keeper` (`napari_semigda.store`), which saves it in
 its own time.
@@ -19,44 +19,22 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from psygnal import Signal
 
-from napari_semigda.classes import Classes, PaintClass, add, colours_of, first_classes, named, taught
+from napari_semigda.classes import Classes, PaintClass, add, colours_of, first_classes, named
 from napari_semigda.engine.check import check_layout, check_mask
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
-from napari_semigda.engine.findings import Findings
-from napari_semigda.engine.header import copy_with_classes
 from napari_semigda.engine.types import EngineError, Report, Settings, TrainRequest
-from napari_semigda.engine.verdict import Trained
 from napari_semigda.review import Marks, Review
+from napari_semigda.rounds import KeptRounds, Round, Rounds
 from napari_semigda.stacks import ImageStack
 
 
-@dataclass(frozen=True)
-class Round:
-    """One finished training."""
-
-    standing: Standing
-    labelled: int
-    seconds: float
-    stopped: bool
-    settings: Settings
-    dice_by_class: Mapping[int, float] = field(default_factory=dict)
-    date: str = ""
-    before: int | None = None
-    """Number of the round in use until then."""
-    kept_before: bool = False
-    """Whether that one stayed in use because this one was worse."""
-    findings: Findings = field(default_factory=Findings)
-
-
-class Keeper(Marks, Protocol):
+class Keeper(Marks, KeptRounds, Protocol):
     """Where a project is kept."""
 
     classes: Classes
@@ -72,12 +50,6 @@ class Keeper(Marks, Protocol):
 
     def save_classes(self, classes: Classes, scribbles: bool) -> None:
         """Save the classes and the style of painting, soon."""
-
-    def rounds(self) -> tuple[list[Round], Standing | None]:
-        """Rounds so far and the one in use."""
-
-    def save_rounds(self, rounds: Iterable[Round], in_use: Standing | None) -> None:
-        """Save rounds, soon."""
 
     def new_model(self) -> Path:
         """Where the model of the next round goes."""
@@ -103,7 +75,6 @@ class Project:
     masks_changed = Signal()
     classes_changed = Signal()
     """Names, colours, order or number of the classes, or the style of painting."""
-    rounds_changed = Signal()
 
     def __init__(self, stack: ImageStack, folder: Path | None = None, keeper: Keeper | None = None) -> None:
         self.stack = stack
@@ -111,18 +82,21 @@ class Project:
         self._temporary = folder is None
         self.folder = Path(tempfile.mkdtemp(prefix="napari-semigda-")) if folder is None else folder
         self.generation = 0
-        self.rounds: list[Round] = []
-        self.in_use: Standing | None = None
+        self.rounds = Rounds(keeper)
         self._classes = first_classes()
         self._scribbles = False
         self._masks: dict[int, np.ndarray] = {}
         self._running: dict[int, Job] = {}
         if keeper is not None:
             self._classes, self._scribbles = keeper.classes, keeper.scribbles
-            self.rounds, self.in_use = keeper.rounds()
             self._masks = dict(keeper.read_masks())
         self.review = Review(self._masks, keeper)
-        self._know_dice()
+        self.rounds.changed.connect(self._tell_dice)
+        self._tell_dice()
+
+    def _tell_dice(self) -> None:
+        """Tell the review how well the model in use does on its held-out images."""
+        self.review.dice = self.rounds.dice_by_image(map(self.stack.plane_name, range(len(self.stack))))
 
     # -- classes ------------------------------------------------------------------------------------------------
 
@@ -166,8 +140,7 @@ class Project:
         Its number is none that the model in use knows: what was predicted as a class that has been deleted since
         would else be taken for the new one.
         """
-        known = None if self.in_use is None else taught(self.in_use.model)
-        return add(self._classes, name, known[0] if known else ())
+        return add(self._classes, name, self.rounds.known_classes())
 
     # -- masks --------------------------------------------------------------------------------------------------
 
@@ -227,26 +200,19 @@ class Project:
         counts = {index: int(np.count_nonzero(mask == number)) for index, mask in self._masks.items()}
         return {index: count for index, count in counts.items() if count}
 
-    # -- rounds -------------------------------------------------------------------------------------------------
+    # -- from paint to a round ----------------------------------------------------------------------------------
 
     def goes_on_from(self, backbone: str, afresh: bool = False) -> Standing | None:
         """The model that a round trained now would correct; None when it would start from nothing.
 
-        It does so too when a class that the model knows is gone, or when the style of painting is another: the network
-        has a colour for every class, and these would all be shifted.
-
         Parameters
         ----------
         backbone : str
-            The one asked for: a network of another backbone cannot go on from these weights.
+            The one asked for.
         afresh : bool
             Start from new weights even when a round went before.
         """
-        same = any(each.standing == self.in_use and each.settings.backbone == backbone for each in self.rounds)
-        if not same or afresh:
-            return None
-        ids, scribbles = taught(self.in_use.model) or (frozenset(), self._scribbles)
-        return self.in_use if ids <= self.classes.keys() and scribbles is self._scribbles else None
+        return None if afresh else self.rounds.goes_on_from(backbone, self.classes, self._scribbles)
 
     def snapshot(self, settings: Settings, view: int = 0, afresh: bool = False) -> Job:
         """Freeze the images, the masks as they are now and the settings into one job.
@@ -282,18 +248,18 @@ class Project:
         for index in self.painted:
             check_layout(planes[index])
             check_mask(planes[index])
-        going_on = self.goes_on_from(settings.backbone, afresh)
+        going_on, in_use = self.goes_on_from(settings.backbone, afresh), self.rounds.in_use
         request = TrainRequest(
             planes=planes,
             out=self._new_model(),
             settings=settings,
             init=None if going_on is None else going_on.model,
             classes=self.classes,
-            hold_out=() if self.in_use is None else self.in_use.held_out,
+            hold_out=() if in_use is None else in_use.held_out,
             colours=self.colours,
         )
         request.out.parent.mkdir(parents=True, exist_ok=True)
-        return self._job(request, view, self.in_use)
+        return self._job(request, view, in_use)
 
     def _new_model(self) -> Path:
         if self.keeper is not None:
@@ -332,62 +298,7 @@ class Project:
         self._running = {number: other for number, other in self._running.items() if number > generation}
         if job is None or outcome.model is None or not isinstance(job.request, TrainRequest):
             return None
-        # Kept rounds are named after their files: one whose file is lost must not share its number with another.
-        number = len(self.rounds) + 1 if self.keeper is None else int(job.request.out.stem.rpartition("-")[2])
-        standing = Standing.of(job.request.out, last, number)
-        labelled = sum(plane.mask is not None for plane in job.request.planes)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        figures = {
-            number: dice for number, dice in last.dice_by_class.items() if dice is not None and np.isfinite(dice)
-        }
-        done = Round(
-            standing,
-            labelled,
-            last.elapsed,
-            outcome.stopped,
-            job.request.settings,
-            figures,
-            now,
-            before=None if job.before is None else job.before.number,
-            kept_before=outcome.kept,
-            findings=last.findings or Findings(),
-        )
-        self.rounds.append(done)
-        if not outcome.kept:
-            self.in_use = standing
-        self._rounds_changed()
-        return done
-
-    def trained(self) -> list[Trained]:
-        """What is known of all rounds, to judge them by."""
-        in_use = None if self.in_use is None else self.in_use.number
-        return [
-            Trained(
-                each.standing.number,
-                each.findings,
-                each.labelled,
-                each.before,
-                kept_before=each.kept_before and each.before == in_use,  # unless the user has chosen otherwise
-            )
-            for each in self.rounds
-        ]
-
-    def _know_dice(self) -> None:
-        """Dice of the held-out images, of the model in use."""
-        figures = {} if self.in_use is None else self.in_use.dice_by_image
-        names = {self.stack.plane_name(index): index for index in range(len(self.stack))} if figures else {}
-        self.review.dice = {names[name]: dice for name, dice in figures.items() if name in names}
-
-    def _rounds_changed(self) -> None:
-        self._know_dice()
-        if self.keeper is not None:
-            self.keeper.save_rounds(self.rounds, self.in_use)
-        self.rounds_changed.emit()
-
-    def use(self, standing: Standing) -> None:
-        """Go on from the model of another round, whatever its Dice."""
-        self.in_use = standing
-        self._rounds_changed()
+        return self.rounds.add(job, outcome, last)
 
     def save_model(self, path: Path) -> Path:
         """Copy the model in use to `path`, whole or not at all; the suffix becomes ``.semigda``.
@@ -399,20 +310,7 @@ class Project:
         EngineError
             When there is no model yet or the file cannot be written.
         """
-        if self.in_use is None:
-            raise EngineError("There is no model to save yet: train first.")
-        path = path.with_suffix(".semigda")
-        part = path.with_name(path.name + ".part")
-        try:
-            if taught(self.in_use.model) is None:
-                shutil.copyfile(self.in_use.model, part)
-            else:
-                copy_with_classes(self.in_use.model, part, self.classes, self.colours)
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise EngineError(f"Cannot write {path} ({error.strerror}): choose another folder.") from error
-        return path
+        return self.rounds.save_model(path, self.classes, self.colours)
 
     def close(self) -> None:
         """Save what is left and remove the folder if it is ours; the project must not be used afterwards."""

@@ -86,7 +86,7 @@ class Day(Session):
         self.material, self.pictures = material, pictures
         self.predictions: list[tuple[str, np.ndarray]] = []  # of every round: what it was, (N, H, W) class ids
         if max_steps is not None:
-            self.dock._tune = lambda settings: replace(settings, max_steps=max_steps)
+            self.dock.training.tune = lambda settings: replace(settings, max_steps=max_steps)
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:

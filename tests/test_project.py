@@ -123,9 +123,13 @@ def test_rounds_go_on_from_the_model_in_use(project):
     assert project.snapshot(Settings()).before == first.standing
 
     worse = finish(project, dice=0.6, kept=True)
-    assert project.in_use == first.standing
+    assert project.rounds.in_use == first.standing
     assert project.snapshot(Settings()).request.init == first.standing.model
-    project.use(worse.standing)
+    heard = []
+    project.rounds.changed.connect(lambda: heard.append(project.rounds.number_in_use))
+    assert project.rounds.use(worse.standing.number)
+    assert not project.rounds.use(worse.standing.number) and not project.rounds.use(9)
+    assert (heard, list(project.rounds)) == ([2], [first, worse])
     assert project.snapshot(Settings()).request.init == worse.standing.model
 
 
@@ -135,7 +139,7 @@ def test_what_ended_without_a_model_is_no_round(project):
     assert project.finish(99, Outcome(), Report("done")) is None
     job = project.prediction_job(project.folder / "m.semigda")
     assert project.finish(job.generation, Outcome(project.folder / "m.semigda"), Report("done")) is None
-    assert project.rounds == []
+    assert not project.rounds
 
 
 def test_saving_the_model_is_whole_or_not_at_all(project, tmp_path):
@@ -143,7 +147,7 @@ def test_saving_the_model_is_whole_or_not_at_all(project, tmp_path):
         project.save_model(tmp_path / "x")
     project.update_masks(painted())
     finish(project)
-    project.in_use.model.write_bytes(b"weights")
+    project.rounds.in_use.model.write_bytes(b"weights")
     assert project.save_model(tmp_path / "mine") == tmp_path / "mine.semigda"
     assert (tmp_path / "mine.semigda").read_bytes() == b"weights"
     with pytest.raises(EngineError, match="Cannot write"):

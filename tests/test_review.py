@@ -129,9 +129,11 @@ def test_dice_of_held_out_images_is_that_of_the_model_in_use_and_is_kept(folder)
         job.request.out.write_bytes(b"model")
         by_image = {"ax3.png": dice, "ax1.png": float("nan")}
         last = Report("done", elapsed=1, dice=dice, held_out=("ax3.png",), dice_by_image=by_image)
-        project.finish(job.generation, Outcome(project.in_use.model if kept else job.request.out, kept=kept), last)
+        project.finish(
+            job.generation, Outcome(project.rounds.in_use.model if kept else job.request.out, kept=kept), last
+        )
         assert project.review.dice == {3: 0.8}
-    project.use(project.rounds[-1].standing)
+    project.rounds.use(project.rounds[-1].standing.number)
     assert project.review.dice == {3: 0.5}
     project.close()
     project = opened(folder)

@@ -156,14 +156,14 @@ def test_rounds_and_the_model_in_use_are_kept(painted, opened):
         scores = {"ax0.png": {1: Score(dice, 0.7, 2.5)}}
         report = replace(report, findings=Findings(scores, painted={1: Painted(16, 1)}))
         project.finish(job.generation, Outcome(job.request.out), report)
-    project.use(project.rounds[0].standing)
+    project.rounds.use(project.rounds[0].standing.number)
     project.close()
     again = opened(painted)
-    assert again.rounds == project.rounds
-    assert again.in_use == again.rounds[0].standing
+    assert list(again.rounds) == list(project.rounds)
+    assert again.rounds.in_use == again.rounds[0].standing
     assert again.rounds[1].dice_by_class == {1: 0.9}
     assert [(each.before, each.kept_before) for each in again.rounds] == [(None, False), (1, False)]
-    verdict = judge(again.trained())
+    verdict = judge(again.rounds.trained())
     assert verdict.difference.mean == pytest.approx(0.1)
     assert verdict.classes[0].hausdorff.mean == 2.5
     assert again.snapshot(Settings()).request.out.name == "round-3.semigda"

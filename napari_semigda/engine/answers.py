@@ -1,4 +1,4 @@
-"""What the training process answers: reports and predictions as lines of JSON, their arrays as files beside them.
+"""What the training process answers, as lines of JSON with their arrays as files beside them: both ways.
 
 Neither torch nor Qt is imported here.
 """
@@ -6,15 +6,16 @@ Neither torch nor Qt is imported here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_semigda.engine.arrays import inside, load_array, save_array
+from napari_semigda.engine.exchange import Outcome
 from napari_semigda.engine.findings import Findings
-from napari_semigda.engine.types import EngineError, Prediction, Report
+from napari_semigda.engine.types import BatchReport, EngineError, Prediction, Report
 
 
 def prediction_to_json(prediction: Prediction, folder: Path, stem: str) -> dict[str, Any]:
@@ -72,6 +73,31 @@ def report_from_json(content: Mapping[str, Any], folder: Path) -> Report:
     known["dice_by_class"] = {int(number): dice for number, dice in known.get("dice_by_class", {}).items()}
     report = Report(**known)
     return report if preview is None else replace(report, preview=prediction_from_json(preview, folder))
+
+
+def batch_to_json(report: BatchReport) -> dict[str, Any]:
+    """How far a batch has come, as plain JSON values."""
+    return asdict(report)
+
+
+def batch_from_json(content: Mapping[str, Any]) -> BatchReport:
+    """The report that `batch_to_json` wrote."""
+    known = {key: content[key] for key in BatchReport.__dataclass_fields__}
+    return BatchReport(**known | {"failed": tuple(content["failed"])})
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """How a job ended, as plain JSON values."""
+    model = None if outcome.model is None else str(outcome.model)
+    classes = {str(number): name for number, name in outcome.classes.items()}
+    return vars(outcome) | {"model": model, "skipped": list(outcome.skipped), "classes": classes}
+
+
+def outcome_from_json(content: Mapping[str, Any]) -> Outcome:
+    """The outcome that `outcome_to_json` wrote."""
+    model = None if content["model"] is None else Path(content["model"])
+    classes = {int(number): name for number, name in content["classes"].items()}
+    return Outcome(model, content["stopped"], content["kept"], tuple(content["skipped"]), classes)
 
 
 def _finite(value: float | None) -> float | None:

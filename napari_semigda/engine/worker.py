@@ -12,7 +12,7 @@ from us     ``{"kind": "ready", "device": "CPU"}``, ``{"kind": "report", ...}``,
 ==========  =========================================================================================
 
 Arrays go through files (see `exchange` and `answers`). The input is read in a thread of its own, so that stop and the
-end of the input are heard in the middle of a training step.
+end of the input are heard in the middle of a training step. How a job is done is the business of `jobs`.
 """
 
 from __future__ import annotations
@@ -23,44 +23,15 @@ import json
 import os
 import queue
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
-from napari_semigda.engine import exchange
-from napari_semigda.engine.answers import prediction_to_json, report_to_json
-from napari_semigda.engine.types import (
-    BatchReport,
-    BatchRequest,
-    EngineError,
-    Plane,
-    Prediction,
-    Report,
-    TrainRequest,
-)
-from napari_semigda.engine.verdict import worse
+from napari_semigda.engine.jobs import Batch, Engine, Jobs
+from napari_semigda.engine.types import EngineError
 
 NICENESS = 10  # enough for the viewer to come first, and not so much that any other program stops a training
-BATCH_S = 0.2  # between two words about a batch
-
-Batch = Callable[[BatchRequest, Any, Callable[[], bool]], Iterator[BatchReport]]
-"""Takes a request, a predictor and whether to stop."""
-
-
-class Engine(Protocol):
-    """What the worker needs of the engine; `TorchEngine` in use, something quick in the tests of the transport."""
-
-    def load(self) -> str:
-        """Import whatever is slow; return the device in words."""
-
-    def trainer(self) -> Any:
-        """A new trainer with ``fit``, ``stop`` and ``look_at``."""
-
-    def predictor(self, model: Path, device: str) -> Any:
-        """A predictor with ``predict``."""
 
 
 class TorchEngine:
@@ -93,7 +64,7 @@ class TorchEngine:
 
 
 class Worker:
-    """Does one job after another and says how they go.
+    """Hears what is wanted, has it done, and says how that goes.
 
     Parameters
     ----------
@@ -107,14 +78,10 @@ class Worker:
 
     def __init__(self, engine: Engine, write: Callable[[str], Any], batch: Batch | None = None) -> None:
         self._engine = engine
-        self._run_batch = batch
+        self._jobs = Jobs(engine, self.send, batch)
         self._write = write
         self._writing = threading.Lock()
-        self._jobs: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        self._trainer: Any = None
-        self._view: int | None = None  # None: nobody looked since the job came
-        self._stems = 0
+        self._waiting: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
 
     # -- heard in the reading thread ----------------------------------------------------------------------------
 
@@ -133,19 +100,14 @@ class Worker:
 
     def _obey(self, action: str, command: dict[str, Any]) -> None:
         if action in ("train", "predict", "batch"):
-            self._stop.clear()  # a stop meant for the job before must not end this one
-            self._view = None
-            self._jobs.put(Path(command["request"]))
+            self._jobs.expect()
+            self._waiting.put(Path(command["request"]))
         elif action == "stop":
-            self._stop.set()
-            if (trainer := self._trainer) is not None:
-                trainer.stop()
+            self._jobs.stop()
         elif action == "look":
-            self._view = int(command["plane"])
-            if (trainer := self._trainer) is not None:
-                trainer.look_at(self._view)
+            self._jobs.look_at(int(command["plane"]))
 
-    # -- said and done in the main thread -----------------------------------------------------------------------
+    # -- said, and done in the main thread ----------------------------------------------------------------------
 
     def send(self, **content: Any) -> None:
         """Say one thing."""
@@ -160,14 +122,13 @@ class Worker:
         if device is None:
             return
         self.send(kind="ready", device=device)
-        while (path := self._jobs.get()) is not None:
+        while (path := self._waiting.get()) is not None:
             with self._said_in_words("This could not be finished"):
-                self._do(path)
-            self._trainer = None
+                self._jobs.do(path)
 
     def finish(self) -> None:
         """Make `serve` return after the job at hand."""
-        self._jobs.put(None)
+        self._waiting.put(None)
 
     @contextlib.contextmanager
     def _said_in_words(self, lead: str) -> Iterator[None]:
@@ -177,119 +138,6 @@ class Worker:
             self.send(kind="error", message=in_words(error, lead), details=traceback.format_exc())
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
-
-    def _do(self, path: Path) -> None:
-        job = exchange.read_job(path)
-        if self._view is None:
-            self._view = job.view
-        answers = path.parent / f"round-{job.generation}"
-        if isinstance(job.request, TrainRequest):
-            self._train(job, answers)
-        elif isinstance(job.request, BatchRequest):
-            self._batch(job.request)
-        else:
-            predictor = self._engine.predictor(job.request.model, job.request.device)
-            skipped = self._predict(predictor, job.request.planes, answers)
-            stopped = self._stop.is_set()
-            self._done(exchange.Outcome(job.request.model, stopped, skipped=skipped, classes=predictor.classes))
-
-    def _batch(self, request: BatchRequest) -> None:
-        """Run files through a model; a few words a second."""
-        if self._run_batch is None:
-            raise EngineError("This process does no batches: restart the viewer.")
-        predictor = self._engine.predictor(request.model, request.device)
-        report, failed, told, due = BatchReport(len(request.images)), [], 0, 0.0
-
-        def tell() -> None:
-            self.send(kind="batch", **asdict(replace(report, failed=tuple(failed[told:]))))
-
-        for report in self._run_batch(request, predictor, self._stop.is_set):
-            failed += report.failed
-            if time.monotonic() >= due:
-                tell()
-                told, due = len(failed), time.monotonic() + BATCH_S
-        tell()
-        stopped = report.done < report.total
-        self._done(exchange.Outcome(request.model, stopped, skipped=tuple(failed), classes=predictor.classes))
-
-    def _train(self, job: exchange.Job, answers: Path) -> None:
-        """Train, choose between the new model and the one in use, predict every plane with the better one."""
-        trainer = self._trainer = self._engine.trainer()
-        if self._stop.is_set():  # pressed before there was anything to stop
-            self._done(exchange.Outcome(stopped=True))
-            return
-        trainer.look_at(self._view)
-        last = Report("starting")
-        for last in trainer.fit(replace(job.request, then_predict=True, keep_start=False)):
-            self._report(last, answers)
-            if self._stop.is_set():  # again, should it have come before the trainer was listening
-                trainer.stop()
-        self._trainer = None
-        stopped = last.stage == "stopped"
-        self._stop.clear()  # it ended the training; pressed again it ends the predicting
-        if last.model is None:
-            self._done(exchange.Outcome(stopped=stopped))
-            return
-        kept = job.before is not None and _is_worse(last, job.before)
-        chosen = job.before.model if kept else last.model
-        predictor = self._engine.predictor(chosen, job.request.settings.device)
-        skipped = self._predict(predictor, job.request.planes, answers, last)
-        stopped = stopped or self._stop.is_set()
-        self._done(exchange.Outcome(chosen, stopped, kept, skipped, predictor.classes))
-
-    def _predict(
-        self, predictor: Any, planes: tuple[Plane, ...], answers: Path, said: Report | None = None
-    ) -> tuple[str, ...]:
-        """Predict the plane in view, then its neighbours outwards, following the view as it moves.
-
-        Reports count the time on from what was `said` last.
-        """
-        said = said or Report("predicting")
-        left, skipped, began = set(range(len(planes))), [], time.monotonic()
-        while left and not self._stop.is_set():
-            index = min(left, key=lambda plane: (abs(plane - self._view), plane))
-            left.remove(index)
-            try:
-                self._show(predictor.predict(planes[index], index), answers)
-            except EngineError as error:  # one bad image must not cost the user all the others
-                skipped.append(str(error))
-            done, elapsed = len(planes) - len(left), time.monotonic() - began
-            remaining = elapsed / done * len(left)
-            report = replace(said, stage="predicting", fraction=done / len(planes), preview=None, message="")
-            self._report(replace(report, elapsed=said.elapsed + elapsed, remaining=remaining), answers)
-        return tuple(skipped)
-
-    def _report(self, report: Report, answers: Path) -> None:
-        content = report_to_json(report, answers, self._stem())
-        self.send(kind="report", **content)
-
-    def _show(self, prediction: Prediction, answers: Path) -> None:
-        content = prediction_to_json(prediction, answers, self._stem())
-        self.send(kind="prediction", final=True, **content)
-
-    def _done(self, outcome: exchange.Outcome) -> None:
-        self.send(
-            kind="done",
-            model=None if outcome.model is None else str(outcome.model),
-            stopped=outcome.stopped,
-            kept=outcome.kept,
-            skipped=list(outcome.skipped),
-            classes={str(number): name for number, name in outcome.classes.items()},
-        )
-
-    def _stem(self) -> str:
-        self._stems += 1
-        return f"answer-{self._stems:06d}"
-
-
-def _is_worse(last: Report, before: exchange.Standing) -> bool:
-    """Whether the model of a round is clearly worse than the one in use until then.
-
-    A round that went on from it has measured it again, on the masks as they are now: that is the fairer comparison.
-    """
-    if last.findings is not None and last.findings.before:
-        return worse(last.findings)
-    return before.beats(exchange.Standing.of(last.model, last))
 
 
 def in_words(error: BaseException, lead: str) -> str:

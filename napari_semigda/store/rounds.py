@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_semigda.engine.exchange import Standing
-from napari_semigda.project import Round
+from napari_semigda.rounds import Round
 from napari_semigda.store.index import RoundEntry
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from napari_semigda.classes import Classes, first_classes
 from napari_semigda.engine.exchange import Standing
 from napari_semigda.engine.types import EngineError
-from napari_semigda.project import Round
+from napari_semigda.rounds import Round
 from napari_semigda.store import scan
 from napari_semigda.store.files import PREVIOUS, Lock, refusal, set_aside, sweep, write_json
 from napari_semigda.store.index import NAME, Index, NewerError, read_index

@@ -149,8 +149,7 @@ class PredictDock(Dock):
 
     def _on_report(self, report: Report) -> None:
         self.run.show_progress(report)
-        total = len(self._project.stack)
-        self.run.say(f"Marking the images: {round(report.fraction * total)} of {total}.")
+        self.run.say(words.marking(report, len(self._project.stack)))
 
     def _on_prediction(self, prediction: Prediction) -> None:
         if self.result is None:
@@ -174,7 +173,7 @@ class PredictDock(Dock):
         how = "Stopped." if outcome.stopped else "Done."
         self._ended(f"{how} Classes: {names}. The masks are yours: correct them, or save the layer.")
         if outcome.skipped:
-            show_warning(f"{words.count(len(outcome.skipped), 'image')} without masks: {outcome.skipped[0]}")
+            show_warning(words.skipped(outcome.skipped))
         else:
             show_info("The masks are ready.")
 

@@ -84,13 +84,13 @@ class ReviewDock(ReviewView):
     def work_with(self, train: TrainDock) -> None:
         """Show the images of a Train dock."""
         self._let_go()
-        self._train, self._tour, self._running = train, Tour(train.bridge), train.state in words.RUNNING
+        self._train, self._tour, self._running = train, Tour(train.bridge), train.training.running
         train.bridge.project_changed.connect(self._on_project)
         train.bridge.plane_changed.connect(self._on_plane)
         train.bridge.masks_chosen.connect(self._refresh_soon)
         train.bridge.layers_changed.connect(self._refresh_soon)
         train.bridge.closed.connect(self._on_closed)
-        train.state_changed.connect(self._on_train_state)
+        train.training.changed.connect(self._on_train_state)
         train.doubt_box.toggled.connect(self.doubt_box.setChecked)
         self.doubt_box.setChecked(train.doubt_box.isChecked())
         self._on_project()
@@ -103,6 +103,7 @@ class ReviewDock(ReviewView):
             bridge.masks_chosen.disconnect(self._refresh_soon, missing_ok=True)
             bridge.layers_changed.disconnect(self._refresh_soon, missing_ok=True)
             bridge.closed.disconnect(self._on_closed, missing_ok=True)
+            self._train.training.changed.disconnect(self._on_train_state, missing_ok=True)
         self._train = self._tour = None
         self._listen(None)
 
@@ -111,13 +112,13 @@ class ReviewDock(ReviewView):
             self._listening.masks_changed.disconnect(self._refresh_soon)
             self._listening.review.marks_changed.disconnect(self._refresh_soon)
             self._listening.review.predicted.disconnect(self._refresh_soon)
-            self._listening.rounds_changed.disconnect(self._on_rounds)
+            self._listening.rounds.changed.disconnect(self._on_rounds)
         self._listening = project
         if project is not None:
             project.masks_changed.connect(self._refresh_soon)
             project.review.marks_changed.connect(self._refresh_soon)
             project.review.predicted.connect(self._refresh_soon)
-            project.rounds_changed.connect(self._on_rounds)
+            project.rounds.changed.connect(self._on_rounds)
 
     def _on_closed(self) -> None:
         """The Train dock was closed, and with it the project."""
@@ -207,8 +208,8 @@ class ReviewDock(ReviewView):
         elif self.bridge.ours("predicted") is not None:
             self.say(words.NOTHING_LEFT)
             show_info(words.NOTHING_LEFT)
-        elif self._train.predict():  # a project that was opened a moment ago
-            self.say(words.marking_first(project.in_use.number))
+        elif self._train.training.predict():  # a project that was opened a moment ago
+            self.say(words.marking_first(project.rounds.in_use.number))
         else:
             self._refuse(words.NOTHING_PREDICTED)
 
@@ -218,8 +219,8 @@ class ReviewDock(ReviewView):
             self.say(words.in_doubt(self.project.stack.plane_name(stop.plane), stop.place, stop.places))
 
     def _use_round(self, number: int) -> None:
-        if self._train is not None:
-            self._train.use_round(number)
+        if self._train is not None and not self._train.training.use_round(number):
+            self._on_rounds()  # a refused choice must not stay in the combo box
 
     def _refuse(self, sentence: str) -> bool:
         self.say(sentence)

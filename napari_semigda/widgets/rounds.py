@@ -10,6 +10,7 @@ from napari_semigda.colours import class_hex
 from napari_semigda.engine.verdict import Estimate, Verdict, course, judge
 from napari_semigda.engine.wording import figure, sentences
 from napari_semigda.project import Project
+from napari_semigda.rounds import Rounds
 from napari_semigda.widgets.curve import RoundsCurve
 from napari_semigda.widgets.progress import text_label
 
@@ -49,16 +50,15 @@ class RoundChoice(QWidget):
         """Number of the round in use."""
         return self.box.currentData()
 
-    def show_rounds(self, project: Project | None) -> None:
+    def show_rounds(self, rounds: Rounds | None) -> None:
         """Show the rounds of a project, without announcing anything."""
-        rounds = [] if project is None else project.rounds
         with QSignalBlocker(self.box):
             self.box.clear()
-            for each in reversed(rounds):
+            for each in reversed(rounds or ()):
                 dice = "" if each.standing.dice is None else f": Dice {each.standing.dice:.2f}"
                 self.box.addItem(f"Round {each.standing.number}{dice}", each.standing.number)
-            self.box.setCurrentIndex(self.box.findData(project.in_use.number) if rounds and project.in_use else -1)
-        self.setVisible(len(rounds) > 1)
+            self.box.setCurrentIndex(self.box.findData(rounds.number_in_use) if rounds else -1)
+        self.setVisible(len(rounds or ()) > 1)
 
 
 class RoundsView(QWidget):
@@ -80,8 +80,8 @@ class RoundsView(QWidget):
 
     def show_rounds(self, project: Project | None) -> None:
         """Show the rounds of a project; nothing before the first."""
-        self.choice.show_rounds(project)
-        rounds = [] if project is None else project.trained()
+        rounds = None if project is None else project.rounds
+        self.choice.show_rounds(rounds)
         self.setVisible(bool(rounds))
         if not rounds:
             return
@@ -89,14 +89,14 @@ class RoundsView(QWidget):
         self.sentence.setText(said)
         self.table.setText(table)
         self.table.setVisible(bool(table))
-        points = course(rounds)
-        self.curve.setValue(points, project.in_use.number if project.in_use else None, project.colours)
+        points = course(rounds.trained())
+        self.curve.setValue(points, rounds.number_in_use, project.colours)
         self.curve.setVisible(len(points) > 1)
 
 
 def told(project: Project) -> tuple[str, str]:
     """The verdict on the newest round of a project in sentences, and its figures as a table in rich text."""
-    verdict = judge(project.trained())
+    verdict = judge(project.rounds.trained())
     return " ".join(sentences(verdict, project.classes)), _class_table(verdict, project.class_list)
 
 

@@ -323,13 +323,10 @@ def _event(line: dict[str, Any], folder: Path | None) -> Iterator[Event]:
             if report.preview is not None:
                 yield report.preview
         case "batch":
-            known = {key: line[key] for key in BatchReport.__dataclass_fields__}
-            yield BatchReport(**known | {"failed": tuple(line["failed"])})
+            yield answers.batch_from_json(line)
         case "prediction":
             yield answers.prediction_from_json(line, folder)
         case "done":
-            model = None if line["model"] is None else Path(line["model"])
-            classes = {int(number): name for number, name in line["classes"].items()}
-            yield Outcome(model, line["stopped"], line["kept"], tuple(line["skipped"]), classes)
+            yield answers.outcome_from_json(line)
         case "error":
             yield Failure(line["message"], line["details"])

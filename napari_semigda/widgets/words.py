@@ -1,7 +1,7 @@
 """What the docks say: numbers and states as words a biologist reads. No widget here."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -29,6 +29,7 @@ class State(StrEnum):
 
 
 RUNNING = frozenset({State.STARTING, State.TRAINING, State.STOPPING, State.PREDICTING})
+ENDED = frozenset({State.DONE, State.WORSE, State.ERROR})
 CAN_TRAIN = frozenset({State.READY, State.PREDICTING, State.DONE, State.WORSE, State.ERROR})
 CAN_STOP = frozenset({State.STARTING, State.TRAINING, State.PREDICTING})
 
@@ -141,6 +142,16 @@ def share(report: Report) -> float:
     whole = report.elapsed + (report.remaining or 0)
     known = report.remaining is not None and not report.at_most and whole > 0
     return report.elapsed / whole if known else report.fraction
+
+
+def marking(report: Report, total: int) -> str:
+    """How far predicting is."""
+    return f"Marking the images: {round(report.fraction * total)} of {total}."
+
+
+def skipped(problems: Sequence[str]) -> str:
+    """Images that were not predicted; there is a sentence for each."""
+    return f"{count(len(problems), 'image')} without masks: {problems[0]}"
 
 
 def numbers(report: Report) -> str:

@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 
 from napari_semigda.engine import answers, exchange
-from napari_semigda.engine.exchange import Job, PredictRequest, Standing
-from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Prediction, Report, Settings, TrainRequest
+from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
+from napari_semigda.engine.types import (
+    BatchReport,
+    BatchRequest,
+    EngineError,
+    Plane,
+    Prediction,
+    Report,
+    Settings,
+    TrainRequest,
+)
 
 
 def planes(count=3, shape=(20, 30)):
@@ -187,6 +196,14 @@ def test_arrays_of_python_objects_are_refused(tmp_path):
     request = PredictRequest((Plane("odd", np.array([[None, 1]], dtype=object)),), tmp_path / "m")
     with pytest.raises(EngineError, match="odd does not hold numbers"):
         write(tmp_path, Job(request))
+
+
+def test_how_a_job_ended_and_how_far_a_batch_is_come_back():
+    ended = Outcome(Path("m.semigda"), True, True, ("a.png is empty: remove it.",), {0: "background", 2: "rim"})
+    for sent in (ended, Outcome()):
+        assert answers.outcome_from_json(json.loads(json.dumps(answers.outcome_to_json(sent)))) == sent
+    sent = BatchReport(9, 5, 2, 1, ("a.png is empty: remove it.",), 5 / 9, 3.0, None)
+    assert answers.batch_from_json(json.loads(json.dumps(answers.batch_to_json(sent)))) == sent
 
 
 def test_a_report_and_its_preview_come_back_and_leave_no_file(tmp_path):

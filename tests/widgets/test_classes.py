@@ -15,12 +15,12 @@ from skimage.io import imsave
 from napari_semigda import classes as lists
 from napari_semigda.classes import PaintClass, first_classes, named
 from napari_semigda.colours import class_colour, class_hex, colour_names, rgb
-from napari_semigda.engine.exchange import Standing
+from napari_semigda.engine.exchange import Outcome
 from napari_semigda.engine.header import class_colours, class_names
-from napari_semigda.engine.types import EngineError, Prediction, Settings, TrainRequest
+from napari_semigda.engine.types import EngineError, Prediction, Report, Settings, TrainRequest
 from napari_semigda.measurements import measure, total
 from napari_semigda.overlays import overlay
-from napari_semigda.project import Project, Round
+from napari_semigda.project import Project
 from napari_semigda.stacks import ImageStack
 from napari_semigda.store import ProjectStore, painted_how
 from napari_semigda.widgets import class_words
@@ -148,22 +148,22 @@ def test_overlays_and_totals_follow_the_model():
     assert [row["class_name"] for row in total(rows, names, 81, 1)] == ["rim", "nucleus"]
 
 
-def test_a_model_of_other_classes_or_style_is_not_gone_on_from(monkeypatch, tmp_path):
+def test_a_model_of_other_classes_or_style_is_not_gone_on_from(monkeypatch):
     project = Project(ImageStack("x", discs()[0]))
     project.set_classes(TWO)
-    model = tmp_path / "round-1.semigda"
     header = {"classes": [{"id": number, "name": ""} for number in (0, 1, 2)], "sparse": False}
     monkeypatch.setattr("napari_semigda.classes.read_header", lambda path: header)
-    project.in_use = Standing(model, number=1)
-    project.rounds = [Round(project.in_use, 1, 1.0, False, Settings())]
-    assert project.goes_on_from("auto") is project.in_use
+    project.update_masks(discs()[1])
+    job = project.snapshot(Settings())
+    project.finish(job.generation, Outcome(job.request.out), Report("done"))
+    assert project.goes_on_from("auto") is project.rounds.in_use is not None
     project.set_classes(TWO[:1])
     assert project.goes_on_from("auto") is None
     assert project.one_more_class()[1].number == 3  # 2 is still predicted, and something else
     project.set_classes(TWO, scribbles=True)
     assert project.goes_on_from("auto") is None
     project.set_classes((*TWO, PaintClass(3, "new", "#000000")), scribbles=False)
-    assert project.goes_on_from("auto") is project.in_use
+    assert project.goes_on_from("auto") is project.rounds.in_use
     project.close()
 
 

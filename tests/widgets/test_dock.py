@@ -102,14 +102,14 @@ def test_the_bar_goes_on_from_training_to_marking(viewer, make_dock):
     viewer.add_image(discs()[0], name="discs")
     viewer.add_labels(discs()[1], name="masks")
     dock = make_dock()
-    dock._running, shown = dock.bridge.project, []
+    dock.training._running, shown = dock.bridge.project, []
     for report in (
         Report("learning", 1, 0.1, 5, 45),
         Report("learning", 9, 0.9, 36, 14),
         Report("predicting", 10, 0.5, 45, 5),
     ):
         dock.run._drawn = 0
-        dock._on_report(report)
+        dock.training._on_report(report)
         shown.append((dock.run.bar.value(), dock.run.bar.format(), dock.run.sentence.text()))
     assert [value for value, *_ in shown] == [100, 720, 900]
     assert shown[1][1] == "72%, 0:14 left"
@@ -123,11 +123,11 @@ def test_nothing_is_cut_off_at_1280_by_720(viewer, make_dock, theme):
     dock = make_dock()
     viewer.open_sample("napari-semigda", "brain")
     dock.advanced.expand()
-    dock._running = dock.bridge.project
+    dock.training._running = dock.bridge.project
     for step in range(3):
         report = Report("learning", step, step / 3, step, 9 - step, 1 / (step + 1), dice=0.5, held_out=("a",))
         dock.run._drawn = 0
-        dock._on_report(report)
+        dock.training._on_report(report)
     let_run(0.2)
     assert dock.width() <= 330
     right = dock.mapToGlobal(dock.rect().topRight()).x()
@@ -144,7 +144,7 @@ def test_details_of_an_error_are_there_on_demand(viewer, make_dock, notification
     viewer.add_image(discs()[0], name="discs")
     viewer.add_labels(discs()[1], name="masks")
     dock = make_dock()
-    dock._on_failed(Failure("It broke: try again.", "Traceback: line 3"))
+    dock.training._on_failed(Failure("It broke: try again.", "Traceback: line 3"))
     assert (dock.state, notifications[-1]) == (State.ERROR, "It broke: try again.")
     assert not dock.run.details.isVisible()
     dock.run.show_details.click()
@@ -160,11 +160,11 @@ def test_the_model_is_saved_once_there_is_one(viewer, make_dock, tmp_path, notif
     viewer.add_labels(discs()[1], name="masks")
     dock = make_dock(max_steps=1)
     assert not dock.save_button.isEnabled()
-    dock.train()
+    dock.training.start()
     wait_for(lambda: dock.state is State.DONE)
     assert dock.save_button.isEnabled()
     saved = dock.save_model(tmp_path / "mine")
-    assert saved.read_bytes() == dock.bridge.project.in_use.model.read_bytes()
+    assert saved.read_bytes() == dock.bridge.project.rounds.in_use.model.read_bytes()
     assert dock.save_model(tmp_path / "nowhere" / "mine") is None
     assert "Cannot write" in notifications[-1]
 

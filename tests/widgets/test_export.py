@@ -100,7 +100,7 @@ def test_the_train_dock_exports_the_model_in_use_with_the_slice_in_view(viewer, 
     viewer.add_labels(masks * np.array([1, 1, 0, 0], np.uint8)[:, None, None], name="masks")
     dock = make_dock()
     assert not dock.export_button.isEnabled()
-    dock.train()
+    dock.training.start()
     wait_for(lambda: dock.state.value == "done")
     viewer.dims.set_current_step(0, 2)
     save_model, picture = dock.export_button.chosen()

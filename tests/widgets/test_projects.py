@@ -58,8 +58,8 @@ def test_a_stroke_is_on_disk_in_two_seconds_and_so_is_its_undo(viewer, make_dock
 
     dock.train_button.click()
     wait_for(lambda: dock.state is State.DONE)
-    assert dock.bridge.project.in_use.model == folder / "semigda" / "rounds" / "round-1.semigda"
-    assert dock.bridge.project.in_use.held_out == ("ax0.png",)
+    assert dock.bridge.project.rounds.in_use.model == folder / "semigda" / "rounds" / "round-1.semigda"
+    assert dock.bridge.project.rounds.in_use.held_out == ("ax0.png",)
     viewer.dims.set_current_step(0, 3)
     press(viewer, Qt.Key.Key_A)
     wait_for(lambda: np.array_equal(mask_of(folder, 3), dock.bridge.ours("predicted").data[3]), 2)

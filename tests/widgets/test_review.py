@@ -383,6 +383,19 @@ def test_loose_layers_work_too_as_long_as_the_session_lasts(viewer, make_dock, m
     assert "Open images" in review.sentence.text()
 
 
+def test_no_other_round_is_taken_while_one_runs(viewer, make_dock, make_review):
+    viewer.add_image(discs()[0], name="discs")
+    viewer.add_labels(discs()[1], name="masks")
+    train = make_dock(max_steps=1000)
+    review, project = make_review(train), train.bridge.project
+    for _ in range(2):
+        job = project.snapshot(Settings())
+        project.finish(job.generation, Outcome(job.request.out), Report("done"))
+    train.training.start()
+    QTest.keyClick(review.rounds.choice.box, Qt.Key.Key_Down)
+    assert project.rounds.number_in_use == train.round_choice.value() == review.rounds.choice.value() == 2
+
+
 def test_the_dock_opens_the_train_dock_beside_itself_and_outlives_it(viewer, tmp_path, monkeypatch):
     import napari
     from app_model import Application

@@ -31,7 +31,7 @@ def finish(project, *dice, kept=False):
     by_image = dict(zip(scores, dice, strict=True))
     figures = {"dice": float(np.mean(dice)), "held_out": tuple(scores), "dice_by_image": by_image}
     findings = Findings(scores, painted={1: Painted(9000, 6), 2: Painted(9000, 6)})
-    model = project.in_use.model if kept else job.request.out
+    model = project.rounds.in_use.model if kept else job.request.out
     return project.finish(job.generation, Outcome(model, kept=kept), Report("done", findings=findings, **figures))
 
 
@@ -65,7 +65,7 @@ def test_figures_verdict_curve_and_the_choice_of_a_round(project, qtbot):
     with qtbot.waitSignal(view.choice.chosen) as chosen:
         QTest.keyClick(view.choice.box, Qt.Key.Key_Up)
     assert chosen.args == [3]
-    project.use(project.rounds[2].standing)
+    project.rounds.use(project.rounds[2].standing.number)
     view.show_rounds(project)
     assert view.sentence.text().startswith("This round is not better (Dice 0.67 after 0.83). ")
     assert view.choice.value() == 3

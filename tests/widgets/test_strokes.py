@@ -59,7 +59,7 @@ def test_the_whole_loop_with_the_real_engine(viewer, make_dock, notifications):
     assert sorted(review.suggestions()) == [1, 3] and set(review.dice) < {0, 2}
     assert all(look.description is not None for look in review._looks.values())
 
-    first = dock.bridge.project.in_use
+    first = dock.bridge.project.rounds.in_use
     viewer.layers.selection.active = masks
     stroke(viewer, (60, 15), (60, 25))  # a correction
     press(viewer, Qt.Key.Key_T)
@@ -130,7 +130,7 @@ def test_painting_goes_on_while_training_and_the_preview_follows_the_slice(viewe
     assert dock.state in (State.STOPPING, State.PREDICTING, State.DONE)
     wait_for(lambda: dock.state is State.DONE)
     assert dock.run.sentence.text().startswith("Stopped after")
-    assert dock.bridge.project.in_use.model.exists()
+    assert dock.bridge.project.rounds.in_use.model.exists()
     assert all(dock.bridge.ours("predicted").data[plane].any() for plane in range(4))
 
 
@@ -158,14 +158,14 @@ def test_a_worse_round_is_refused_in_words_and_can_be_used_all_the_same(viewer, 
     dock.train_button.click()
     wait_for(lambda: dock.state is State.WORSE)
     assert "not better (Dice 0.50 after 0.90): keeping round 1" in dock.run.sentence.text()
-    assert dock.bridge.project.in_use.number == dock.round_choice.value() == 1
+    assert dock.bridge.project.rounds.in_use.number == dock.round_choice.value() == 1
     dock.anyway_button.click()
     wait_for(lambda: dock.state is State.READY)
-    assert dock.bridge.project.in_use.number == dock.round_choice.value() == 2
+    assert dock.bridge.project.rounds.in_use.number == dock.round_choice.value() == 2
     assert "masks of all images" in dock.run.sentence.text()
     QTest.keyClick(dock.round_choice.box, Qt.Key.Key_Down)  # back to the round that is better
     wait_for(lambda: dock.state is State.READY and not dock.bridge.project._running)
-    assert dock.bridge.project.in_use.number == dock.round_choice.value() == 1
+    assert dock.bridge.project.rounds.in_use.number == dock.round_choice.value() == 1
 
 
 def test_train_pressed_while_the_images_are_marked_starts_the_next_round(viewer, make_dock):

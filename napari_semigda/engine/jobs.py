@@ -1,0 +1,181 @@
+"""One job of the training process, from its request to its last word: train, predict, or run a batch of files.
+
+What is to be said goes through one callable, in the words of `worker`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from napari_semigda.engine.answers import batch_to_json, outcome_to_json, prediction_to_json, report_to_json
+from napari_semigda.engine.exchange import Job, Outcome, Standing, read_job
+from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Plane, Report, TrainRequest
+from napari_semigda.engine.verdict import worse
+
+BATCH_S = 0.2  # between two words about a batch
+
+Batch = Callable[[BatchRequest, Any, Callable[[], bool]], Iterator[BatchReport]]
+"""Takes a request, a predictor and whether to stop."""
+
+
+class Engine(Protocol):
+    """What is needed of the engine; `TorchEngine` in use, something quick in the tests of the transport."""
+
+    def load(self) -> str:
+        """Import whatever is slow; return the device in words."""
+
+    def trainer(self) -> Any:
+        """A new trainer with ``fit``, ``stop`` and ``look_at``."""
+
+    def predictor(self, model: Path, device: str) -> Any:
+        """A predictor with ``predict``."""
+
+
+class Jobs:
+    """Does one job after another.
+
+    Parameters
+    ----------
+    engine : Engine
+        What trains and predicts.
+    say : callable
+        Takes one thing to say as keywords, ``kind`` among them.
+    batch : callable, optional
+        Does what a `BatchRequest` asks for. Files are above the engine, so it is told from there.
+    """
+
+    def __init__(self, engine: Engine, say: Callable[..., Any], batch: Batch | None = None) -> None:
+        self._engine = engine
+        self._say = say
+        self._run_batch = batch
+        self._stop = threading.Event()
+        self._trainer: Any = None
+        self._view: int | None = None  # None: nobody looked since the job came
+        self._stems = 0
+
+    # -- told by another thread, at any time --------------------------------------------------------------------
+
+    def expect(self) -> None:
+        """A job is on its way: a stop meant for the one before must not end this one."""
+        self._stop.clear()
+        self._view = None
+
+    def stop(self) -> None:
+        """End the job soon: training saves its best weights so far and predicts, predicting ends."""
+        self._stop.set()
+        if (trainer := self._trainer) is not None:
+            trainer.stop()
+
+    def look_at(self, plane: int) -> None:
+        """Preview and predict this plane first."""
+        self._view = plane
+        if (trainer := self._trainer) is not None:
+            trainer.look_at(plane)
+
+    # -- done ---------------------------------------------------------------------------------------------------
+
+    def do(self, path: Path) -> None:
+        """Do the job of a ``request.json``; any exception means that it could not be finished."""
+        job = read_job(path)
+        if self._view is None:
+            self._view = job.view
+        answers = path.parent / f"round-{job.generation}"
+        try:
+            if isinstance(job.request, TrainRequest):
+                outcome = self._train(job, answers)
+            elif isinstance(job.request, BatchRequest):
+                outcome = self._batch(job.request)
+            else:
+                predictor = self._engine.predictor(job.request.model, job.request.device)
+                skipped = self._predict(predictor, job.request.planes, answers)
+                stopped = self._stop.is_set()
+                outcome = Outcome(job.request.model, stopped, skipped=skipped, classes=predictor.classes)
+        finally:
+            self._trainer = None
+        self._say(kind="done", **outcome_to_json(outcome))
+
+    def _train(self, job: Job, answers: Path) -> Outcome:
+        """Train, choose between the new model and the one in use, predict every plane with the better one."""
+        trainer = self._trainer = self._engine.trainer()
+        if self._stop.is_set():  # pressed before there was anything to stop
+            return Outcome(stopped=True)
+        trainer.look_at(self._view)
+        last = Report("starting")
+        for last in trainer.fit(replace(job.request, then_predict=True, keep_start=False)):
+            self._report(last, answers)
+            if self._stop.is_set():  # again, should it have come before the trainer was listening
+                trainer.stop()
+        self._trainer = None
+        stopped = last.stage == "stopped"
+        self._stop.clear()  # it ended the training; pressed again it ends the predicting
+        if last.model is None:
+            return Outcome(stopped=stopped)
+        kept = job.before is not None and _is_worse(last, job.before)
+        chosen = job.before.model if kept else last.model
+        predictor = self._engine.predictor(chosen, job.request.settings.device)
+        skipped = self._predict(predictor, job.request.planes, answers, last)
+        return Outcome(chosen, stopped or self._stop.is_set(), kept, skipped, predictor.classes)
+
+    def _predict(
+        self, predictor: Any, planes: tuple[Plane, ...], answers: Path, said: Report | None = None
+    ) -> tuple[str, ...]:
+        """Predict the plane in view, then its neighbours outwards, following the view as it moves.
+
+        Reports count the time on from what was `said` last.
+        """
+        said = said or Report("predicting")
+        left, skipped, began = set(range(len(planes))), [], time.monotonic()
+        while left and not self._stop.is_set():
+            index = min(left, key=lambda plane: (abs(plane - self._view), plane))
+            left.remove(index)
+            try:
+                prediction = predictor.predict(planes[index], index)
+                self._say(kind="prediction", **prediction_to_json(prediction, answers, self._stem()))
+            except EngineError as error:  # one bad image must not cost the user all the others
+                skipped.append(str(error))
+            done, elapsed = len(planes) - len(left), time.monotonic() - began
+            remaining = elapsed / done * len(left)
+            report = replace(said, stage="predicting", fraction=done / len(planes), preview=None, message="")
+            self._report(replace(report, elapsed=said.elapsed + elapsed, remaining=remaining), answers)
+        return tuple(skipped)
+
+    def _batch(self, request: BatchRequest) -> Outcome:
+        """Run files through a model; a few words a second."""
+        if self._run_batch is None:
+            raise EngineError("This process does no batches: restart the viewer.")
+        predictor = self._engine.predictor(request.model, request.device)
+        report, failed, told, due = BatchReport(len(request.images)), [], 0, 0.0
+
+        def tell() -> None:
+            self._say(kind="batch", **batch_to_json(replace(report, failed=tuple(failed[told:]))))
+
+        for report in self._run_batch(request, predictor, self._stop.is_set):
+            failed += report.failed
+            if time.monotonic() >= due:
+                tell()
+                told, due = len(failed), time.monotonic() + BATCH_S
+        tell()
+        stopped = report.done < report.total
+        return Outcome(request.model, stopped, skipped=tuple(failed), classes=predictor.classes)
+
+    def _report(self, report: Report, answers: Path) -> None:
+        self._say(kind="report", **report_to_json(report, answers, self._stem()))
+
+    def _stem(self) -> str:
+        self._stems += 1
+        return f"answer-{self._stems:06d}"
+
+
+def _is_worse(last: Report, before: Standing) -> bool:
+    """Whether the model of a round is clearly worse than the one in use until then.
+
+    A round that went on from it has measured it again, on the masks as they are now: that is the fairer comparison.
+    """
+    if last.findings is not None and last.findings.before:
+        return worse(last.findings)
+    return before.beats(Standing.of(last.model, last))
