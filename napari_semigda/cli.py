@@ -54,7 +54,7 @@ class _SeveralImages(typer.core.TyperCommand):
 
 @app.command()
 def train(  # noqa: PLR0913, PLR0917  one argument for each option of the command
-    images: Annotated[Path, typer.Option(help="Folder of PNG, JPEG, TIFF (pages) or NIfTI (slices).")],
+    images: Annotated[Path, typer.Option(help="Folder of PNG, JPEG, TIFF (pages), NIfTI or DICOM (slices).")],
     masks: Annotated[Path, typer.Option(help="Folder of masks: class ids, 0 is background; same stem as the image.")],
     out: Annotated[Path, typer.Option(help="The model file to write, FILE.semigda.")],
     time: Annotated[

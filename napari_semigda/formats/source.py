@@ -56,9 +56,17 @@ class Source:
     spacing: tuple[float, float] | None = None
     """Height and width of a pixel in `unit`, where the file tells them for sure."""
     header: Any = None
-    """For the format's `write`: TIFF resolution tags, a NIfTI image without its pixels."""
+    """For the format's `write`: how a TIFF is laid out, a NIfTI image without its pixels."""
     unit: str = "mm"
     """``"mm"``, or ``"um"`` for micrometres."""
+    depth: float | None = None
+    """From one plane to the next in `unit`, where they are slices of one volume and the file tells it."""
+    affine: np.ndarray | None = None
+    """(4, 4) from (row, column, plane) to millimetres right, anterior and superior, where the file tells the place."""
+    window: tuple[float, float] | None = None
+    """Values to show as black and as white, where the file recommends them. Pixels are never cut off at them."""
+    volumes: int = 1
+    """Of how many volumes, one after the other and alike, the planes are the slices: the time points of a scan."""
 
 
 class Format(NamedTuple):
@@ -70,6 +78,13 @@ class Format(NamedTuple):
     """Writes one (H, W) uint8 mask for each plane to a path."""
     output: str
     """Suffix of the files it writes."""
+    word: str = "page"
+    """What one plane of several is called."""
+
+
+def plane_names(name: str, word: str, count: int) -> list[str]:
+    """What messages call the planes of a file: its own name, or with a number counted from 1 where it has several."""
+    return [name] if count == 1 else [f"{name}, {word} {number}" for number in range(1, count + 1)]
 
 
 @contextmanager
