@@ -105,7 +105,7 @@ def _write(path: Path, source: Source, masks: Sequence[np.ndarray]) -> None:
     like = source.header
     header = like.header.copy()
     header.extensions.clear()
-    for name in _PRIVATE:
+    for name in (name for name in _PRIVATE if name in header):  # NIfTI-2 has fewer
         header[name] = b""
     header.set_intent("none")
     header.set_data_dtype(np.uint8)
