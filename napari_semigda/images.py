@@ -1,6 +1,6 @@
 """Folders and files -> planes to learn from or to predict; masks -> the images they belong to.
 
-A folder that holds nothing but the slices of one DICOM series is one image, and so is such a folder among images.
+An OME-Zarr is one image, and so is a folder that holds nothing but the slices of one DICOM series.
 
 A file and its mask share their stem (``ax031.png`` and ``ax031.tif``). Of a file with several planes, only those with
 paint are labelled: nobody paints all slices of a scan, so an untouched slice says nothing. A mask file of one plane is
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_semigda.engine.types import EngineError, Plane
-from napari_semigda.formats import KINDS, Source, is_image, open_source, stem_of
+from napari_semigda.formats import KINDS, Source, is_image, is_zarr, open_source, stem_of
 from napari_semigda.formats.dicom import is_one_series
 from napari_semigda.formats.picture import palette_indices
 from napari_semigda.formats.place import laid_on
@@ -42,7 +42,7 @@ def images_in(folder: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        Only the folder itself when it holds the slices of one DICOM series.
+        Only the folder itself when it is an OME-Zarr or holds the slices of one DICOM series.
 
     Raises
     ------
@@ -54,6 +54,8 @@ def images_in(folder: Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise EngineError(f"{folder} is {'a file' if folder.exists() else 'not there'}: give a folder with images.")
+    if is_zarr(folder):
+        return [folder]
     found = [path for path in folder.iterdir() if is_image(path)]
     if not found:
         raise EngineError(f"The folder {folder} holds no image: give one with {KINDS} files.")

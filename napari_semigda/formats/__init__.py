@@ -9,6 +9,7 @@ name                      planes                       masks are written as
 .dcm .dicom .ima,         one a frame                  STEM.nii.gz, which lies on the image
 or DICOM without ending
 a folder of DICOM slices  one a slice, by their place  FOLDER.nii.gz, which lies on the images
+.zarr .ome.zarr (folder)  one for each t and z         STEM.ome.zarr, under labels/masks
 ========================= ============================ ================================================
 
 Rows and columns stay as they are stored: of a NIfTI slice, rows are the first axis. To add a format, write its `Format`
@@ -25,6 +26,7 @@ import numpy as np
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats import dicom
 from napari_semigda.formats.nifti import NIFTI
+from napari_semigda.formats.omezarr import ZARR
 from napari_semigda.formats.picture import PICTURE
 from napari_semigda.formats.source import Format, LazyImage, Source, plane_names, replacing, said_plainly
 from napari_semigda.formats.tiff import TIFF, float_pages
@@ -35,6 +37,7 @@ __all__ = [
     "Source",
     "float_pages",
     "is_image",
+    "is_zarr",
     "names_of_planes",
     "open_source",
     "output_name",
@@ -43,7 +46,7 @@ __all__ = [
     "write_masks_to",
 ]
 
-KINDS = "PNG, JPEG, TIFF, NIfTI or DICOM"
+KINDS = "PNG, JPEG, TIFF, NIfTI, DICOM or OME-Zarr"
 """What is read, for sentences."""
 
 _FORMATS = {
@@ -54,6 +57,8 @@ _FORMATS = {
     ".tiff": TIFF,
     ".nii": NIFTI,
     ".nii.gz": NIFTI,
+    ".zarr": ZARR,
+    ".ome.zarr": ZARR,
 } | dict.fromkeys(dicom.SUFFIXES, dicom.DICOM)
 
 
@@ -62,8 +67,13 @@ def is_image(path: Path) -> bool:
     if path.name.startswith("."):
         return False
     if path.is_dir():
-        return _format_of(path) is dicom.DICOM and dicom.is_series(path)
-    return bool(_suffix_of(path)) or dicom.is_dicom(path)
+        return is_zarr(path) or (_format_of(path) is dicom.DICOM and dicom.is_series(path))
+    return (bool(_suffix_of(path)) and not is_zarr(path)) or dicom.is_dicom(path)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is an OME-Zarr, by its name."""
+    return _format_of(path) is ZARR
 
 
 def stem_of(path: Path) -> str:
@@ -72,7 +82,7 @@ def stem_of(path: Path) -> str:
 
 
 def output_name(path: Path, *, tiff: bool = False) -> str:
-    """Name of the file that the masks of an image file go to; with `tiff`, pictures get TIFF instead of PNG."""
+    """Name of the file that the masks of an image file go to; with `tiff`, pictures and OME-Zarr get TIFF."""
     return stem_of(path) + _output_of(path, tiff).output
 
 
@@ -87,7 +97,7 @@ def open_source(path: Path) -> Source:
     Parameters
     ----------
     path
-        A file, or a folder with the slices of one DICOM series.
+        A file, an OME-Zarr, or a folder with the slices of one DICOM series.
 
     Raises
     ------
@@ -143,7 +153,7 @@ def write_masks(source: Source, folder: Path, masks: Sequence[np.ndarray]) -> Pa
 
 
 def write_masks_to(path: Path, source: Source, masks: Sequence[np.ndarray], *, tiff: bool = False) -> None:
-    """As `write_masks`, straight into a file of one's own choice; with `tiff`, pictures get TIFF instead of PNG."""
+    """As `write_masks`, straight into a file of one's own choice; with `tiff`, pictures and OME-Zarr get TIFF."""
     for plane, mask in zip(source.planes, masks, strict=True):
         if mask.shape != plane.shape[:2] or mask.dtype != np.uint8:
             raise EngineError(f"The mask of {plane.name} is {mask.dtype} {mask.shape}, not uint8 {plane.shape[:2]}.")
@@ -152,7 +162,7 @@ def write_masks_to(path: Path, source: Source, masks: Sequence[np.ndarray], *, t
 
 def _output_of(path: Path, tiff: bool) -> Format:
     output = _format_of(path)
-    return TIFF if tiff and output is PICTURE else output
+    return TIFF if tiff and output in (PICTURE, ZARR) else output
 
 
 def _suffix_of(path: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _BLOCK = 4 * 2**20
+_DESCRIPTIONS = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 
 
 def size_and_date(path: Path) -> tuple[int, int]:
@@ -27,6 +28,8 @@ def size_and_date(path: Path) -> tuple[int, int]:
 def contents(path: Path) -> Iterator[bytes]:
     """What is to be hashed, in blocks that are quick to read: a copy of an image gives the same.
 
+    Of the chunks of an OME-Zarr, which may be millions, only names and sizes count.
+
     Raises
     ------
     OSError
@@ -37,13 +40,25 @@ def contents(path: Path) -> Iterator[bytes]:
         return
     for name, status in _files(path):
         yield f"{name}\n{status.st_size}\n".encode()
-        yield from _blocks(path / name)
+        if not _is_zarr(path) or name.rpartition("/")[2] in _DESCRIPTIONS:
+            yield from _blocks(path / name)
 
 
-def _files(folder: Path) -> list[tuple[str, os.stat_result]]:
-    """Names of all files in a folder, hidden ones aside, in order."""
-    with os.scandir(folder) as entries:
-        return sorted((each.name, each.stat()) for each in entries if each.is_file() and not each.name.startswith("."))
+def _is_zarr(folder: Path) -> bool:
+    return folder.suffix.lower() == ".zarr"
+
+
+def _files(folder: Path, below: str = "") -> list[tuple[str, os.stat_result]]:
+    """Names of the files that an image consists of, in order: not hidden ones, nor labels that lie in an OME-Zarr."""
+    found = []
+    with os.scandir(folder / below) as entries:
+        for each in entries:
+            name = f"{below}{each.name}"
+            if each.is_file() and (each.name in _DESCRIPTIONS or not each.name.startswith(".")):
+                found.append((name, each.stat()))
+            elif _is_zarr(folder) and each.is_dir() and name != "labels":
+                found += _files(folder, f"{name}/")
+    return sorted(found, key=lambda file: file[0])
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

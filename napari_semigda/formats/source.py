@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ class LazyImage:
     """In the byte order of the machine."""
     load: Callable[[], np.ndarray]
     """Reads the pixels: an array of `shape`."""
+    part: Callable[[Any], np.ndarray] | None = None
+    """Reads ``image[key]`` without the rest, where the file allows that."""
 
     @property
     def ndim(self) -> int:
@@ -44,7 +47,10 @@ class LazyImage:
         return pixels.astype(dtype or self.dtype, copy=False)
 
     def __getitem__(self, key) -> np.ndarray:
-        return np.asarray(self)[key]
+        if self.part is None:
+            return np.asarray(self)[key]
+        with said_plainly(self.name):
+            return self.part(key).astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,16 +97,25 @@ def plane_names(name: str, word: str, count: int) -> list[str]:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the folder of `path`, which takes its place when the block ends well and else vanishes."""
     temporary = path.with_name(f".{os.getpid()}.part.{path.name}")  # the suffix stays: libraries choose by it
+    before = path.with_name(f".{os.getpid()}.part.{path.name}.before")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if temporary.is_dir() and path.exists():  # no system replaces a folder that has something in it
+            os.replace(path, before)
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
         raise EngineError(f"{path} cannot be written ({reason}): free some space or choose another folder.") from error
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if before.exists() and not path.exists():
+            os.replace(before, path)
+        for left in (temporary, before):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    left.unlink(missing_ok=True)
 
 
 @contextmanager

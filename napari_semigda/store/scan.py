@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,12 +101,21 @@ def planes_of(folder: Path, entry: Entry) -> Iterator[StackPlane]:
     path, several = folder / entry.file, len(entry.planes) > 1
     names = names_of_planes(entry.file, len(entry.planes))
     for number, (name, shape) in enumerate(zip(names, entry.planes, strict=True)):
-        image = LazyImage(name, shape, np.dtype(entry.dtype), partial(_load, path, number))
+        image = LazyImage(
+            name, shape, np.dtype(entry.dtype), partial(_load, path, number), partial(_part, path, number, shape)
+        )
         yield StackPlane(name, entry.file if several else "", image)
 
 
 def _load(path: Path, number: int) -> np.ndarray:
     return np.asarray(open_source(path).planes[number])
+
+
+def _part(path: Path, number: int, shape: tuple[int, ...], key: Any) -> np.ndarray:
+    plane = open_source(path).planes[number]
+    if tuple(plane.shape) != tuple(shape):
+        raise ValueError(f"it holds {plane.shape} values instead of {shape}")
+    return plane[key]
 
 
 def check(folder: Path, entries: list[Entry], done: Callable[[list[str], bool], object]) -> Iterator[None]:

@@ -12,7 +12,7 @@ import numpy as np
 from napari_semigda.classes import Classes, first_classes
 from napari_semigda.engine.exchange import Standing
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats import KINDS
+from napari_semigda.formats import KINDS, is_zarr
 from napari_semigda.formats.dicom import is_one_series
 from napari_semigda.rounds import Round
 from napari_semigda.store import scan
@@ -113,12 +113,11 @@ class ProjectStore:
                 set_aside(folder / FOLDER / (NAME + PREVIOUS), "damaged")
             else:
                 raise EngineError(f"{folder} is a project already: choose Open project.")
-        if not (names := scan.image_names(folder)):
+        names = scan.image_names(folder)
+        if is_zarr(folder) or is_one_series([folder / name for name in names]):
+            raise EngineError(f"{folder} is one image (an OME-Zarr or a DICOM series): choose the folder it lies in.")
+        if not names:
             raise EngineError(f"The folder {folder} holds no image: choose one with {KINDS} files.")
-        if is_one_series([folder / name for name in names]):
-            raise EngineError(
-                f"{folder} holds the slices of one DICOM series, which are one image: choose the folder it lies in."
-            )
         home = folder / FOLDER
         try:
             home.mkdir(exist_ok=True)
