@@ -9,8 +9,7 @@ import numpy as np
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats.source import Source
 
-_TURNED = 0.02  # of a direction: what rounding in headers amounts to
-_SHIFTED = 0.25  # of a pixel
+_OFF = 0.5  # pixels that a corner may lie beside its place: headers are rounded
 
 
 def laid_on(image: Source, mask: Source, planes: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -39,39 +38,48 @@ def laid_on(image: Source, mask: Source, planes: Sequence[np.ndarray]) -> list[n
     uneven = len({plane.shape for plane in planes}) > 1 or len(planes) % mask.volumes
     if image.affine is None or mask.affine is None or uneven:
         return planes
+    if np.array_equal(image.affine, mask.affine, equal_nan=True):  # even where it makes no sense
+        return planes
     volume = np.stack(planes, axis=-1)
     volume = volume.reshape(*volume.shape[:2], mask.volumes, -1).swapaxes(2, 3)  # (H, W, slices, volumes)
     shape = (*image.planes[0].shape[:2], len(image.planes) // image.volumes)
-    turned = _turned(volume, np.linalg.inv(image.affine) @ mask.affine, shape)
+    turned = _turned(volume, image.affine, mask.affine, shape)
     if turned is None:
         if not _tells_nothing(mask.affine):
             raise EngineError(
                 f"The mask {mask.path} does not lie on the pixels of {image.path.name}, by what the two files say: "
                 "save it on the grid of the image."
             )
-        if len(volume.shape) and not _is_nifti(image):  # saved from numbers alone, in the order all others use
+        if not _is_nifti(image):  # saved from numbers alone, in the order all others use
             volume = volume.swapaxes(0, 1)
         turned = volume
     return [turned[:, :, z, t] for t in range(turned.shape[3]) for z in range(turned.shape[2])]
 
 
-def _turned(volume: np.ndarray, to_image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+def _turned(volume: np.ndarray, image: np.ndarray, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     """(H, W, slices, volumes) with its first three axes as the image has them; None where they do not fit."""
-    directions = np.rint(to_image[:3, :3])
-    order = np.abs(directions).argmax(axis=1)
-    is_turn = (np.abs(directions).sum(axis=0) == 1).all() and (np.abs(directions).sum(axis=1) == 1).all()
-    flat = tuple(axis for axis in range(3) if shape[axis] == 1)  # a slice may be told as thick as anybody likes
-    off = np.abs(to_image[:3, :3] - directions)
-    off[list(flat)] = 0
-    off[:, [axis for axis in range(3) if volume.shape[axis] == 1]] = 0
-    if not is_turn or off.max() > _TURNED:
+    try:
+        directions = np.rint(np.linalg.inv(_units(image)) @ _units(mask))
+        to_image = np.linalg.inv(image) @ mask
+    except np.linalg.LinAlgError:
         return None
+    order = np.abs(directions).argmax(axis=1)
+    if not np.array_equal(np.abs(directions), np.eye(3)[order]) or {*order} != {0, 1, 2}:
+        return None  # between the axes, or nothing that can be reckoned with
     turned = volume.transpose(*order, 3)
+    if turned.shape[:3] != shape:
+        return None
     flipped = [axis for axis in range(3) if directions[axis, order[axis]] < 0]
     start = [shape[axis] - 1 if axis in flipped else 0 for axis in range(3)]
-    if turned.shape[:3] != shape or np.abs(to_image[:3, 3] - start).max() > _SHIFTED:
-        return None
-    return np.flip(turned, flipped)
+    corners = np.array([*np.ndindex(2, 2, 2)]).T * (np.array(volume.shape[:3])[:, None] - 1)
+    off = to_image[:3, :3] @ corners + to_image[:3, 3:] - (directions @ corners + np.array(start)[:, None])
+    return np.flip(turned, flipped) if np.abs(off).max() < _OFF else None
+
+
+def _units(affine: np.ndarray) -> np.ndarray:
+    """(3, 3) the directions of the axes, whatever their steps: a single slice may be as thick as anybody likes."""
+    with np.errstate(invalid="ignore"):  # zeros: nothing fits them
+        return affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
 
 
 def _tells_nothing(affine: np.ndarray) -> bool:

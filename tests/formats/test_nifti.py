@@ -150,3 +150,33 @@ def test_what_has_no_pixels_or_no_real_numbers(tmp_path):
     assert "z.nii" in sentence and "no pixels" in sentence
     nibabel.save(nibabel.Nifti1Image(np.zeros((20, 30, 0), np.uint8), np.eye(4)), tmp_path / "y.nii")
     assert "y.nii holds no images" in refused(open_source, tmp_path / "y.nii")
+
+
+def test_a_place_that_makes_no_sense_does_not_lose_masks(tmp_path):
+    image = nibabel.load(save(tmp_path / "a.nii", noise((20, 30, 4))))
+    for value in (0, np.nan):
+        header = image.header.copy()
+        for name in ("srow_x", "srow_y", "srow_z"):
+            header[name] = value
+        with (tmp_path / "b.nii").open("wb") as file:
+            file.write(header.binaryblock + bytes(4) + np.asarray(image.dataobj).tobytes(order="F"))
+        if value == 0:
+            source = open_source(tmp_path / "b.nii")
+            path = write_masks(source, tmp_path / "out", ids_for(source))
+            np.testing.assert_array_equal(read_mask(path, source), ids_for(source))
+            sound = write_masks(open_source(tmp_path / "a.nii"), tmp_path / "out", ids_for(source))
+            assert "a.nii.gz does not lie" in refused(read_mask, sound, source)
+        else:
+            assert "b.nii cannot be read" in refused(open_source, tmp_path / "b.nii")
+
+
+def test_a_slight_turn_that_adds_up_is_refused(tmp_path):
+    source = open_source(save(tmp_path / "a.nii.gz", noise((20, 300, 4))))
+    mask = nibabel.load(write_masks(source, tmp_path / "out", ids_for(source)))
+    for more, fits in ((0.0005, True), (0.01, False)):
+        stretched = mask.affine @ np.diag([1, 1 + more, 1, 1])
+        nibabel.save(nibabel.Nifti1Image(mask.dataobj, stretched), tmp_path / "b.nii.gz")
+        if fits:
+            np.testing.assert_array_equal(read_mask(tmp_path / "b.nii.gz", source), ids_for(source))
+        else:
+            assert "b.nii.gz" in refused(read_mask, tmp_path / "b.nii.gz", source)
