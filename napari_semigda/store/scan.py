@@ -36,7 +36,10 @@ def look_at(path: Path) -> Entry:
     size, date = size_and_date(path)
     dtype = np.result_type(*{plane.dtype for plane in source.planes}).name
     shapes = [tuple(int(side) for side in plane.shape) for plane in source.planes]
-    return Entry(path.name, size, date, dtype, shapes, source.spacing)
+    spacing = source.spacing
+    if spacing is not None and source.unit == "um":  # a project tells all sizes in millimetres
+        spacing = (spacing[0] / 1000, spacing[1] / 1000)
+    return Entry(path.name, size, date, dtype, shapes, spacing)
 
 
 def refresh(folder: Path, known: list[Entry]) -> tuple[list[Entry], list[Entry], list[str]]:

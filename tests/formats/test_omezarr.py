@@ -246,6 +246,7 @@ def test_a_project_with_one_among_its_images(tmp_path):
     assert (tmp_path / "semigda" / "masks" / "a.tif").is_file()
     store = ProjectStore.open(tmp_path)
     assert store.problems == [] and store.images.planes[1].name == "a.zarr, plane 2"
+    assert store.spacing == pytest.approx((0.0005, 0.00025))  # millimetres
     np.testing.assert_array_equal(store.images.planes[1].image[3:8, ::2], noise((3, 40, 50))[1, 3:8, ::2])
     ((number, kept),) = store.read_masks()
     assert number == 1 and (kept == mask).all()
