@@ -103,6 +103,27 @@ def test_run_length_compression_is_unpacked(tmp_path):
     np.testing.assert_array_equal(np.asarray(open_source(tmp_path / "a.dcm").planes[0]), stored)
 
 
+@pytest.mark.parametrize("coding", ["JPEG", "JPEG2000"])
+def test_compressed_colours_are_red_green_and_blue(tmp_path, coding):
+    from io import BytesIO
+
+    from PIL import Image
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
+
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    pixels[:16, :, 0], pixels[16:, :, 2] = 200, 120
+    packed = BytesIO()
+    Image.fromarray(pixels).save(packed, coding, **({"quality": 95} if coding == "JPEG" else {"no_jp2": True}))
+    meaning = {"PhotometricInterpretation": "YBR_FULL_422" if coding == "JPEG" else "YBR_RCT"}
+    syntax = JPEGBaseline8Bit if coding == "JPEG" else JPEG2000Lossless
+    path = tmp_path / "a.dcm"
+    dicom_file(path, pixels, syntax=syntax, PixelData=encapsulate([packed.getvalue()]), **meaning)
+    read = np.asarray(open_source(path).planes[0]).astype(int)
+    inside = [*range(14), *range(18, 32)]  # JPEG smears colours at edges
+    np.testing.assert_allclose(read[inside], pixels[inside], atol=12)
+
+
 def test_compression_without_a_decoder_is_named(tmp_path, monkeypatch):
     from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import Decoder
