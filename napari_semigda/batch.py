@@ -174,10 +174,10 @@ class _Batch:
     def _file(self, path: Path) -> Iterator[float]:
         """Predict the planes of a file, yield how far it is, then write everything, its note last."""
         request, out = self.request, self.request.out
-        image_digest = digest(path) if path.is_file() else ""  # before it is read: changed meanwhile, it is not noted
+        image_digest = digest(path) if path.exists() else ""  # before it is read: changed meanwhile, it is not noted
         source = open_source(path)
         if request.keep_masks:
-            self._keep(out / output_name(path), path)
+            self._keep(out / output_name(path), source)
         if request.keep_going:
             check_images(planes_of(source))
         masks: list[np.ndarray] = []
@@ -205,9 +205,9 @@ class _Batch:
             outputs = [write_masks(source, out, masks), *maps, *self._show(pictures, path)]
         self.journal.add(path, image_digest, masks, outputs, self._tables(source, rows))
 
-    def _keep(self, mask: Path, image: Path) -> None:
+    def _keep(self, mask: Path, image: Source) -> None:
         """Refuse to replace the work of somebody's hands."""
-        if mask.exists() and not self.journal.made(image, read_mask(mask)):
+        if mask.exists() and not self.journal.made(image.path, read_mask(mask, image)):
             raise EngineError(
                 f"The mask {mask} was not made by a batch, or has been corrected since, so it is kept: "
                 "choose another folder, or move it away to have it made again."

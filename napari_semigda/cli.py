@@ -54,7 +54,7 @@ class _SeveralImages(typer.core.TyperCommand):
 
 @app.command()
 def train(  # noqa: PLR0913, PLR0917  one argument for each option of the command
-    images: Annotated[Path, typer.Option(help="Folder of PNG, JPEG, TIFF (pages) or NIfTI (slices).")],
+    images: Annotated[Path, typer.Option(help="Folder of PNG, JPEG, TIFF (pages), NIfTI, DICOM (slices) or OME-Zarr.")],
     masks: Annotated[Path, typer.Option(help="Folder of masks: class ids, 0 is background; same stem as the image.")],
     out: Annotated[Path, typer.Option(help="The model file to write, FILE.semigda.")],
     time: Annotated[
@@ -139,7 +139,9 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
 def predict(  # noqa: PLR0913, PLR0917  as above
     model: Annotated[Path, typer.Option(help="The model file.")],
     images: Annotated[list[Path], typer.Option(metavar="PATH...", help="Image files, folders of them, or both.")],
-    out: Annotated[Path, typer.Option(help="Folder for the masks: STEM.png, .tif or .nii.gz, after the image.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the masks: STEM.png, .tif, .nii.gz or .ome.zarr, after the image.")
+    ],
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also STEM_probabilities.tif: float32, a page for each class.")
     ] = False,

@@ -10,7 +10,7 @@ import numpy as np
 from napari_semigda.engine.check import check_mask
 from napari_semigda.engine.metrics import Score, Summary, score, summarise
 from napari_semigda.engine.types import EngineError, Plane
-from napari_semigda.formats import open_source
+from napari_semigda.formats import Source, open_source
 from napari_semigda.images import by_stem, images_in, read_mask
 
 MAPS = ("_probabilities", "_uncertainty")
@@ -63,7 +63,7 @@ def evaluate_folders(predictions: Path, truth: Path, ignore: int | None = None) 
     guessed: set[int] = set()
     existing: set[int] = set()
     for stem in stems:
-        for guess, mask in _pairs(predicted[stem], true[stem]):
+        for guess, mask in _pairs(predicted[stem], sources[stem]):
             here = [set(np.unique(values).tolist()) - {0, ignore} for values in (guess, mask)]
             guessed |= here[0]
             existing |= here[1]
@@ -81,16 +81,16 @@ def evaluate_folders(predictions: Path, truth: Path, ignore: int | None = None) 
     )
 
 
-def _pairs(prediction: Path, truth: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+def _pairs(prediction: Path, truth: Source) -> list[tuple[np.ndarray, np.ndarray]]:
     """The planes of two mask files, in pairs of one shape."""
-    masks = [read_mask(prediction), read_mask(truth)]
-    for path, planes in zip((prediction, truth), masks, strict=True):
+    masks = [read_mask(prediction, truth), read_mask(truth.path)]
+    for path, planes in zip((prediction, truth.path), masks, strict=True):
         for mask in planes:
             check_mask(Plane(str(path), mask, mask))
     shapes = [[mask.shape for mask in planes] for planes in masks]
     if shapes[0] != shapes[1]:
         told = [f"{len(planes)} of {planes[0][0]} x {planes[0][1]} pixels" for planes in shapes]
         raise EngineError(
-            f"{prediction} and {truth} do not fit: {told[0]} against {told[1]}; predict that image again."
+            f"{prediction} and {truth.path} do not fit: {told[0]} against {told[1]}; predict that image again."
         )
     return list(zip(*masks, strict=True))

@@ -1,5 +1,7 @@
 """Folders and files -> planes to learn from or to predict; masks -> the images they belong to.
 
+An OME-Zarr is one image, and so is a folder that holds nothing but the slices of one DICOM series.
+
 A file and its mask share their stem (``ax031.png`` and ``ax031.tif``). Of a file with several planes, only those with
 paint are labelled: nobody paints all slices of a scan, so an untouched slice says nothing. A mask file of one plane is
 taken at its word even when it is empty: "there is nothing here".
@@ -13,12 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from napari_semigda.engine.types import EngineError, Plane
-from napari_semigda.formats import Source, is_image, open_source, stem_of
+from napari_semigda.formats import KINDS, Source, is_image, is_zarr, open_source, stem_of
+from napari_semigda.formats.dicom import is_one_series
 from napari_semigda.formats.picture import palette_indices
+from napari_semigda.formats.place import laid_on
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Image files among `paths`: files as they are, folders as the images right in them, 2 before 10.
+    """Images among `paths`: files as they are, folders as the images right in them, 2 before 10.
 
     Raises
     ------
@@ -33,21 +37,30 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Image files right in a folder, 2 before 10; hidden files and other kinds are passed over.
+    """Images right in a folder, 2 before 10; hidden files and other kinds are passed over.
+
+    Returns
+    -------
+    list of Path
+        Only the folder itself when it is an OME-Zarr or holds the slices of one DICOM series.
 
     Raises
     ------
     EngineError
-        When the folder is missing or holds no image.
+        When the folder is missing or holds no image, or holds slices of DICOM series among other images.
     """
     from skimage.io.collection import alphanumeric_key
 
     folder = Path(folder)
     if not folder.is_dir():
         raise EngineError(f"{folder} is {'a file' if folder.exists() else 'not there'}: give a folder with images.")
-    found = [path for path in folder.iterdir() if is_image(path) and path.is_file()]
+    if is_zarr(folder):
+        return [folder]
+    found = [path for path in folder.iterdir() if is_image(path)]
     if not found:
-        raise EngineError(f"The folder {folder} holds no image: give one with PNG, JPEG, TIFF or NIfTI files.")
+        raise EngineError(f"The folder {folder} holds no image: give one with {KINDS} files.")
+    if is_one_series(found):
+        return [folder]
     return sorted(found, key=lambda path: alphanumeric_key(path.name))
 
 
@@ -110,8 +123,15 @@ def labelled_planes(images: Path, masks: Path) -> tuple[tuple[Plane, ...], tuple
     return tuple(planes), _strangers([mask_files[stem] for stem in mask_files if stem not in image_files])
 
 
-def read_mask(path: Path) -> list[np.ndarray]:
+def read_mask(path: Path, image: Source | None = None) -> list[np.ndarray]:
     """The masks in a file, one for each plane.
+
+    Parameters
+    ----------
+    path
+        The file.
+    image
+        What the masks are of, where it is known: they are then turned to lie on it, should they be stored otherwise.
 
     Returns
     -------
@@ -122,7 +142,7 @@ def read_mask(path: Path) -> list[np.ndarray]:
     Raises
     ------
     EngineError
-        When the file cannot be read, or holds colours.
+        When the file cannot be read, holds colours, or tells that it lies elsewhere than the image.
     """
     if path.suffix.lower() in (".jpg", ".jpeg"):
         raise EngineError(f"The mask {path} is a JPEG, which blurs class ids: save masks as PNG, TIFF or NIfTI.")
@@ -130,11 +150,12 @@ def read_mask(path: Path) -> list[np.ndarray]:
     indices = palette_indices(path)
     if indices is not None:
         return [indices]
-    return [_to_ids(np.asarray(plane), plane.name) for plane in source.planes]
+    masks = [_to_ids(np.asarray(plane), plane.name) for plane in source.planes]
+    return masks if image is None else laid_on(image, source, masks)
 
 
 def _with_masks(source: Source, mask_file: Path) -> list[Plane]:
-    planes, masks = planes_of(source), read_mask(mask_file)
+    planes, masks = planes_of(source), read_mask(mask_file, source)
     if len(masks) != len(planes):
         raise EngineError(
             f"{source.path.name} has {len(planes)} planes but its mask {mask_file.name} has {len(masks)}: "

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from napari_semigda.formats import stem_of
+from napari_semigda.formats.fingerprint import contents
 from napari_semigda.formats.source import replacing, said_plainly
 
 FOLDER = ".semigda-batch"
@@ -57,7 +58,7 @@ class Journal:
                 note["schema"] == SCHEMA
                 and note["model"] == self._model
                 and self._kinds <= set(note["kinds"])
-                and all((self._out / name).is_file() for name in note["outputs"])
+                and all((self._out / name).exists() for name in note["outputs"])
                 and note["image"] == digest(image)
             )
         return False
@@ -125,12 +126,15 @@ def _pixels(masks: Sequence[np.ndarray]) -> str:
 
 
 def digest(path: Path) -> str:
-    """A fingerprint of a file's content.
+    """A fingerprint of the content of a file, or of a folder that is an image.
 
     Raises
     ------
     EngineError
         When it cannot be read.
     """
-    with said_plainly(str(path)), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    told = hashlib.sha256()
+    with said_plainly(str(path)):
+        for block in contents(path):
+            told.update(block)
+    return told.hexdigest()

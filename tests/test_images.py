@@ -172,9 +172,9 @@ def test_a_changed_file_is_read_anew(tmp_path):
     np.testing.assert_array_equal(np.asarray(open_source(path).planes[0]), first + 1)
 
 
-def test_four_dimensions_are_refused(tmp_path):
-    path = save_nifti(tmp_path / "fmri.nii.gz", noise((20, 30, 4, 2)))
-    assert "fmri.nii.gz has 4 dimensions" in refused(open_source, path)
+def test_five_dimensions_are_refused(tmp_path):
+    path = save_nifti(tmp_path / "warp.nii.gz", noise((20, 30, 4, 2, 3)))
+    assert "warp.nii.gz has 5 dimensions" in refused(open_source, path)
 
 
 # Bad files ------------------------------------------------------------------------------------------------------------

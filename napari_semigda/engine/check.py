@@ -26,6 +26,9 @@ from napari_semigda.engine.types import MAX_CLASSES, EngineError, Plane, TrainRe
 MIN_SIDE = 16
 """Shortest side in pixels of an image that can be learnt from: two cells of the latent grid."""
 
+HUGE = 1e30
+"""No instrument measures as much: such values mark "no data", and nothing else can be told apart beside them."""
+
 _BAND = 16_000_000  # pixels looked at together; ordinary images are one band
 
 
@@ -210,7 +213,7 @@ def check_images(planes: Sequence[Plane]) -> list[Plane]:
 
 
 def _check_pixels(plane: Plane) -> float | None:
-    """Refuse NaN and infinite pixels; return the one value of a constant image, else None."""
+    """Refuse NaN, infinite and huge pixels; return the one value of a constant image, else None."""
     bad, first = 0, None
     low, high = np.inf, -np.inf
     for top, band in _bands(plane.image):
@@ -227,6 +230,11 @@ def _check_pixels(plane: Plane) -> float | None:
         raise EngineError(
             f"{plane.name} has {bad} NaN or infinite pixel value{'s' * (bad > 1)}, the first at row {first[0]}, column "
             f"{first[1]}: replace {'them' if bad > 1 else 'it'} by a number, or remove the image."
+        )
+    if max(-float(low), float(high)) > HUGE:
+        raise EngineError(
+            f"{plane.name} has values up to {max(-float(low), float(high)):.2g}, which mark missing pixels rather than "
+            "measure anything: replace them by a number near the others, or remove the image."
         )
     return float(low) if low == high else None
 

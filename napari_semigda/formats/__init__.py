@@ -1,12 +1,16 @@
 """One file <-> its planes: what is read as an image, and how masks are written back beside it.
 
-================== ========================== =====================================================
-suffix             planes                     masks are written as
-================== ========================== =====================================================
-.png .jpg .jpeg    one                        STEM.png
-.tif .tiff         one a page                 STEM.tif, the same pages, resolution tags kept
-.nii .nii.gz       one a slice (last axis)    STEM.nii.gz, affine, header spacing and shape kept
-================== ========================== =====================================================
+========================= ============================ ================================================
+name                      planes                       masks are written as
+========================= ============================ ================================================
+.png .jpg .jpeg           one                          STEM.png
+.tif .tiff                one a page                   STEM.tif, the same pages, resolution tags kept
+.nii .nii.gz              one a slice (third axis)     STEM.nii.gz, affine, header spacing, shape kept
+.dcm .dicom .ima,         one a frame                  STEM.nii.gz, which lies on the image
+or DICOM without ending
+a folder of DICOM slices  one a slice, by their place  FOLDER.nii.gz, which lies on the images
+.zarr .ome.zarr (folder)  one for each t and z         STEM.ome.zarr, under labels/masks
+========================= ============================ ================================================
 
 Rows and columns stay as they are stored: of a NIfTI slice, rows are the first axis. To add a format, write its `Format`
 (a module each) and name its suffixes here.
@@ -20,22 +24,30 @@ from pathlib import Path
 import numpy as np
 
 from napari_semigda.engine.types import EngineError
+from napari_semigda.formats import dicom
 from napari_semigda.formats.nifti import NIFTI
+from napari_semigda.formats.omezarr import ZARR
 from napari_semigda.formats.picture import PICTURE
-from napari_semigda.formats.source import Format, LazyImage, Source, replacing, said_plainly
+from napari_semigda.formats.source import Format, LazyImage, Source, plane_names, replacing, said_plainly
 from napari_semigda.formats.tiff import TIFF, float_pages
 
 __all__ = [
+    "KINDS",
     "LazyImage",
     "Source",
     "float_pages",
     "is_image",
+    "is_zarr",
+    "names_of_planes",
     "open_source",
     "output_name",
     "stem_of",
     "write_masks",
     "write_masks_to",
 ]
+
+KINDS = "PNG, JPEG, TIFF, NIfTI, DICOM or OME-Zarr"
+"""What is read, for sentences."""
 
 _FORMATS = {
     ".png": PICTURE,
@@ -45,26 +57,47 @@ _FORMATS = {
     ".tiff": TIFF,
     ".nii": NIFTI,
     ".nii.gz": NIFTI,
-}
+    ".zarr": ZARR,
+    ".ome.zarr": ZARR,
+} | dict.fromkeys(dicom.SUFFIXES, dicom.DICOM)
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name says that the file is an image we read; hidden files are not."""
-    return not path.name.startswith(".") and _suffix_of(path) in _FORMATS
+    """Whether a file is an image we read, by its name, or a folder is, by what lies in it; hidden ones are not."""
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        return is_zarr(path) or (_format_of(path) is dicom.DICOM and dicom.is_series(path))
+    return (bool(_suffix_of(path)) and not is_zarr(path)) or dicom.is_dicom(path)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is an OME-Zarr, by its name."""
+    return _format_of(path) is ZARR
 
 
 def stem_of(path: Path) -> str:
-    """The name without suffix: ``x`` for ``x.png`` and for ``x.nii.gz``."""
+    """The name without suffix: ``x`` for ``x.png`` and for ``x.nii.gz``; what only DICOM has stays, as in ``1.2.3``."""
     return path.name[: len(path.name) - len(_suffix_of(path))]
 
 
 def output_name(path: Path, *, tiff: bool = False) -> str:
-    """Name of the file that the masks of an image file go to; with `tiff`, pictures get TIFF instead of PNG."""
+    """Name of the file that the masks of an image file go to; with `tiff`, pictures and OME-Zarr get TIFF."""
     return stem_of(path) + _output_of(path, tiff).output
+
+
+def names_of_planes(name: str, count: int) -> list[str]:
+    """What messages call the planes of an image file, or of a folder of slices, of that name."""
+    return plane_names(name, _FORMATS.get(_suffix_of(Path(name)), dicom.DICOM).word, count)
 
 
 def open_source(path: Path) -> Source:
     """Look into an image file without reading its pixels.
+
+    Parameters
+    ----------
+    path
+        A file, an OME-Zarr, or a folder with the slices of one DICOM series.
 
     Raises
     ------
@@ -72,12 +105,23 @@ def open_source(path: Path) -> Source:
         When the file is missing, empty, damaged, or of a kind that is not read; the sentence names it.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise EngineError(f"{path} is not there: check the name.")
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise EngineError(f"{path} is empty (zero bytes): copy it again, or remove it.")
+    if not is_image(path):
+        told = "holds no slices of a DICOM series: choose a file" if path.is_dir() else "is no image that can be read"
+        raise EngineError(f"{path} {told} ({', '.join(_FORMATS)}){'' if path.is_dir() else ': convert it'}.")
     with said_plainly(str(path)):
-        return _format_of(path).read(path)
+        source = _format_of(path).read(path)
+    for plane in source.planes:
+        if 0 in plane.shape:
+            raise EngineError(f"{plane.name} has no pixels (its shape is {plane.shape}): remove it.")
+        if plane.dtype.kind not in "buif":
+            raise EngineError(f"{plane.name} holds values of type {plane.dtype}: save it as whole or real numbers.")
+    if not source.planes:
+        raise EngineError(f"{path} holds no images: remove it.")
+    return source
 
 
 def write_masks(source: Source, folder: Path, masks: Sequence[np.ndarray]) -> Path:
@@ -109,7 +153,7 @@ def write_masks(source: Source, folder: Path, masks: Sequence[np.ndarray]) -> Pa
 
 
 def write_masks_to(path: Path, source: Source, masks: Sequence[np.ndarray], *, tiff: bool = False) -> None:
-    """As `write_masks`, straight into a file of one's own choice; with `tiff`, pictures get TIFF instead of PNG."""
+    """As `write_masks`, straight into a file of one's own choice; with `tiff`, pictures and OME-Zarr get TIFF."""
     for plane, mask in zip(source.planes, masks, strict=True):
         if mask.shape != plane.shape[:2] or mask.dtype != np.uint8:
             raise EngineError(f"The mask of {plane.name} is {mask.dtype} {mask.shape}, not uint8 {plane.shape[:2]}.")
@@ -118,17 +162,15 @@ def write_masks_to(path: Path, source: Source, masks: Sequence[np.ndarray], *, t
 
 def _output_of(path: Path, tiff: bool) -> Format:
     output = _format_of(path)
-    return TIFF if tiff and output is PICTURE else output
+    return TIFF if tiff and output in (PICTURE, ZARR) else output
 
 
 def _suffix_of(path: Path) -> str:
-    """The longest suffix that is a format's, in lower case; else the last one."""
+    """The longest suffix that is a format's, in lower case; else none."""
     name = path.name.lower()
-    return max((suffix for suffix in _FORMATS if name.endswith(suffix)), key=len, default=path.suffix)
+    return max((suffix for suffix in _FORMATS if name.endswith(suffix)), key=len, default="")
 
 
 def _format_of(path: Path) -> Format:
-    try:
-        return _FORMATS[_suffix_of(path)]
-    except KeyError:
-        raise EngineError(f"{path} is no image that can be read ({', '.join(_FORMATS)}): convert it.") from None
+    """Of something that is an image: what has no suffix of the others is DICOM."""
+    return _FORMATS.get(_suffix_of(path), dicom.DICOM)

@@ -1,4 +1,8 @@
-"""NIfTI: every slice along the last axis is a plane, masks lie where the image lies."""
+"""NIfTI: every slice along the third axis is a plane, volume after volume, and masks lie where the image lies.
+
+The volume stays as it is stored, whatever its orientation. A header may hold names of people (``descrip``, ``db_name``,
+whole DICOM headers as extensions): none of that is read, nor copied into masks.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats.source import Format, LazyImage, Source
+from napari_semigda.formats.source import Format, LazyImage, Source, plane_names
+
+_PRIVATE = ("descrip", "aux_file", "db_name", "intent_name")
+_UNITS = {"mm": ("mm", 1.0), "unknown": ("mm", 1.0), "meter": ("mm", 1e3), "micron": ("um", 1.0)}
 
 
 def _read(path: Path) -> Source:
@@ -19,38 +26,68 @@ def _read(path: Path) -> Source:
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) not in (2, 3):
+    if len(shape) not in (2, 3, 4):
         raise EngineError(f"{path} has {len(shape)} dimensions {shape}: save every volume of it as a file of its own.")
-    count = shape[2] if len(shape) == 3 else 1
-    names = [path.name] if count == 1 else [f"{path.name}, slice {i}" for i in range(1, count + 1)]
-    dtype = np.dtype(np.float32) if _is_scaled(image) else image.dataobj.dtype.newbyteorder("=")
+    shape = (*shape, 1, 1)[:4]
+    dtype, colours = _dtype(image)
     changed = path.stat().st_mtime_ns
+    plane = (*shape[:2], *((colours,) if colours else ()))
     planes = tuple(
-        LazyImage(name, shape[:2], dtype, partial(_load, path, changed, shape, i)) for i, name in enumerate(names)
+        LazyImage(name, plane, dtype, partial(_load, path, changed, shape, i))
+        for i, name in enumerate(plane_names(path.name, NIFTI.word, shape[2] * shape[3]))
     )
     no_pixels = np.broadcast_to(np.uint8(0), image.shape)
-    return Source(path, planes, _spacing(image.header), type(image)(no_pixels, image.affine, image.header))
+    unit, (height, width, depth) = _sizes(image.header)
+    return Source(
+        path,
+        planes,
+        (height, width) if height and width else None,
+        type(image)(no_pixels, image.affine, image.header),
+        unit,
+        depth if shape[2] > 1 else None,
+        image.affine,
+        volumes=shape[3],
+    )
 
 
-def _spacing(header) -> tuple[float, float] | None:
-    """Pixel size in millimetres; most programs leave the unit out and mean them."""
-    zooms = [float(zoom) for zoom in header.get_zooms()[:2]]
-    known = header.get_xyzt_units()[0] in ("mm", "unknown") and min(zooms) > 0
-    return (zooms[0], zooms[1]) if known else None
+def _dtype(image) -> tuple[np.dtype, int]:
+    """Type of values, and how many colours each pixel has; 0 for grey."""
+    stored = image.dataobj.dtype
+    if stored.names:
+        return np.dtype(np.uint8), len(stored.names)
+    if _is_scaled(image):
+        return np.dtype(np.float32), 0
+    return (stored.newbyteorder("=") if stored.itemsize <= 8 or stored.kind == "c" else np.dtype(np.float64)), 0
+
+
+def _sizes(header) -> tuple[str, tuple[float | None, ...]]:
+    """Unit, and height, width and depth of a voxel in it; most programs leave the unit out and mean millimetres."""
+    unit, factor = _UNITS.get(header.get_xyzt_units()[0], ("mm", np.nan))
+    zooms = np.array([*header.get_zooms(), 0, 0][:3], float) * factor
+    return unit, tuple(float(zoom) if np.isfinite(zoom) and zoom > 0 else None for zoom in zooms)
 
 
 def _load(path: Path, changed: int, shape: tuple[int, ...], i: int) -> np.ndarray:
     import nibabel
 
+    volume, number = divmod(i, shape[2])
     if path.suffix.lower() == ".gz":  # can only be read from its start
-        return _load_volume(path, changed).reshape(*shape[:2], -1)[..., i]
-    pixels = nibabel.load(path).dataobj
-    return np.asarray(pixels[:, :, i] if len(shape) == 3 else pixels).reshape(shape[:2])
+        pixels = _load_volume(path, changed).reshape(shape)[:, :, number, volume]
+    else:
+        stored = nibabel.load(path).dataobj
+        at = (slice(None), slice(None), number, volume)
+        pixels = np.asarray(stored[at[: len(stored.shape)] + (0,) * (len(stored.shape) - 4)])
+    return _colours(pixels) if pixels.dtype.names else pixels
+
+
+def _colours(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) of red, green and blue -> (H, W, 3)."""
+    return np.stack([pixels[name] for name in pixels.dtype.names], axis=-1)
 
 
 @lru_cache(maxsize=2)
 def _load_volume(path: Path, changed: int) -> np.ndarray:
-    """A whole compressed volume; kept, because its other slices are wanted next."""
+    """A whole compressed file; kept, because its other slices are wanted next."""
     import nibabel
 
     image = nibabel.load(path)
@@ -67,10 +104,36 @@ def _write(path: Path, source: Source, masks: Sequence[np.ndarray]) -> None:
 
     like = source.header
     header = like.header.copy()
+    header.extensions.clear()
+    for name in (name for name in _PRIVATE if name in header):  # NIfTI-2 has fewer
+        header[name] = b""
+    header.set_intent("none")
     header.set_data_dtype(np.uint8)
     header["cal_min"] = header["cal_max"] = 0  # the window of the image would hide class ids
-    volume = np.stack(masks, axis=-1).reshape(like.shape)
+    planes = np.stack(masks, axis=-1)  # (H, W, volumes * slices)
+    volume = planes.reshape(*planes.shape[:2], source.volumes, -1).swapaxes(2, 3).reshape(like.shape)
     nibabel.save(type(like)(volume, like.affine, header), path)
 
 
-NIFTI = Format(_read, _write, ".nii.gz")
+def save_volume(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
+    """Write a uint8 volume with a place of its own.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    volume
+        (X, Y, Z) uint8.
+    affine
+        (4, 4) to millimetres right, anterior and superior, as a scanner tells them.
+    """
+    import nibabel
+
+    image = nibabel.Nifti1Image(volume, affine)
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner", strip_shears=True)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+
+
+NIFTI = Format(_read, _write, ".nii.gz", "slice")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ class LazyImage:
     """In the byte order of the machine."""
     load: Callable[[], np.ndarray]
     """Reads the pixels: an array of `shape`."""
+    part: Callable[[Any], np.ndarray] | None = None
+    """Reads ``image[key]`` without the rest, where the file allows that."""
 
     @property
     def ndim(self) -> int:
@@ -44,7 +47,10 @@ class LazyImage:
         return pixels.astype(dtype or self.dtype, copy=False)
 
     def __getitem__(self, key) -> np.ndarray:
-        return np.asarray(self)[key]
+        if self.part is None:
+            return np.asarray(self)[key]
+        with said_plainly(self.name):
+            return self.part(key).astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +62,17 @@ class Source:
     spacing: tuple[float, float] | None = None
     """Height and width of a pixel in `unit`, where the file tells them for sure."""
     header: Any = None
-    """For the format's `write`: TIFF resolution tags, a NIfTI image without its pixels."""
+    """For the format's `write`: how a TIFF is laid out, a NIfTI image without its pixels."""
     unit: str = "mm"
     """``"mm"``, or ``"um"`` for micrometres."""
+    depth: float | None = None
+    """From one plane to the next in `unit`, where they are slices of one volume and the file tells it."""
+    affine: np.ndarray | None = None
+    """(4, 4) from (row, column, plane) to millimetres right, anterior and superior, where the file tells the place."""
+    window: tuple[float, float] | None = None
+    """Values to show as black and as white, where the file recommends them. Pixels are never cut off at them."""
+    volumes: int = 1
+    """Of how many volumes, one after the other and alike, the planes are the slices: the time points of a scan."""
 
 
 class Format(NamedTuple):
@@ -70,22 +84,38 @@ class Format(NamedTuple):
     """Writes one (H, W) uint8 mask for each plane to a path."""
     output: str
     """Suffix of the files it writes."""
+    word: str = "page"
+    """What one plane of several is called."""
+
+
+def plane_names(name: str, word: str, count: int) -> list[str]:
+    """What messages call the planes of a file: its own name, or with a number counted from 1 where it has several."""
+    return [name] if count == 1 else [f"{name}, {word} {number}" for number in range(1, count + 1)]
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the folder of `path`, which takes its place when the block ends well and else vanishes."""
     temporary = path.with_name(f".{os.getpid()}.part.{path.name}")  # the suffix stays: libraries choose by it
+    before = path.with_name(f".{os.getpid()}.part.{path.name}.before")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if temporary.is_dir() and path.exists():  # no system replaces a folder that has something in it
+            os.replace(path, before)
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
         raise EngineError(f"{path} cannot be written ({reason}): free some space or choose another folder.") from error
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if before.exists() and not path.exists():
+            os.replace(before, path)
+        for left in (temporary, before):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    left.unlink(missing_ok=True)
 
 
 @contextmanager

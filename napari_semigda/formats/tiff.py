@@ -1,4 +1,4 @@
-"""TIFF: every page is a plane, masks have the same pages and resolution."""
+"""TIFF: every page is a plane, masks have the same pages, resolution and, of ImageJ and OME, axes and sizes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats.source import Format, LazyImage, Source, replacing
+from napari_semigda.formats.source import Format, LazyImage, Source, plane_names, replacing
 
 _MICROMETRES = dict.fromkeys(
     ("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "\\u00B5m", "micron", "microns"), 1.0
 )
 _MICROMETRES |= {"nm": 1e-3, "mm": 1e3, "cm": 1e4}
+_LARGEST_IMAGEJ = 2**32 - 2**25  # bytes: ImageJ knows no larger files
 
 
 @contextmanager
@@ -35,6 +37,20 @@ def float_pages(path: Path) -> Iterator[Callable[[np.ndarray], None]]:
         )
 
 
+class _Layout(NamedTuple):
+    """What masks take over from an image."""
+
+    tags: dict[str, Any]
+    """Resolution, for every page."""
+    kind: str = ""
+    """``"imagej"`` or ``"ome"`` where `axes` and sizes are told as they tell it."""
+    axes: str = ""
+    """Of the stack of planes: of T, Z, Y, X."""
+    shape: tuple[int, ...] = ()
+    metadata: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    """Sizes; nothing of what else is told, such as labels of slices, which may name somebody."""
+
+
 def _read(path: Path) -> Source:
     import tifffile
 
@@ -42,32 +58,67 @@ def _read(path: Path) -> Source:
         series = [(i, s) for i, s in enumerate(tif.series) if not s.keyframe.is_reduced]  # reduced ones are thumbnails
         parts = [part for i, s in series for part in _parts(path, i, s)]
         page = tif.pages.first
-        resolution = (page.resolution, page.resolutionunit) if "XResolution" in page.tags else None
-        spacing, unit = _spacing(tif)
-    names = [path.name] if len(parts) == 1 else [f"{path.name}, page {i}" for i in range(1, len(parts) + 1)]
+        tags = {}
+        if "XResolution" in page.tags:
+            tags = {"resolution": page.resolution, "resolutionunit": page.resolutionunit}
+        sizes = _sizes(tif)
+        layout = _layout(tif, series[0][1], tags) if len(series) == 1 else _Layout(tags)
+        deep = len(series) == 1 and "Z" in series[0][1].axes
+    names = plane_names(path.name, TIFF.word, len(parts))
     planes = tuple(LazyImage(name, *part) for name, part in zip(names, parts, strict=True))
-    return Source(path, planes, spacing, resolution, unit)
+    if sizes is None:
+        return Source(path, planes, None, layout)
+    unit, height, width, depth = sizes
+    return Source(path, planes, (height, width), layout, unit, depth if deep else None)
 
 
-def _spacing(tif) -> tuple[tuple[float, float] | None, str]:
-    """Pixel size and its unit as ImageJ and OME tell it; plain resolution tags mostly speak of printing."""
-    import tifffile
-
+def _sizes(tif) -> tuple[str, float, float, float | None] | None:
+    """Unit, and height, width and depth of a pixel, as ImageJ and OME tell it; plain tags mostly speak of printing."""
     with suppress(
         AttributeError, IndexError, KeyError, TypeError, ValueError, SyntaxError
     ):  # whatever it holds instead
         if tif.is_ome:
-            image = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]
-            pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
-            sizes = [(pixels[f"PhysicalSize{x}"], pixels.get(f"PhysicalSize{x}Unit", "um")) for x in "YX"]
+            pixels = _ome_pixels(tif)
+            told = [(pixels.get(f"PhysicalSize{x}"), pixels.get(f"PhysicalSize{x}Unit", "um")) for x in "YXZ"]
         else:
-            unit = tif.imagej_metadata["unit"]
-            sizes = [(1 / per_pixel, unit) for per_pixel in reversed(tif.pages.first.resolution) if per_pixel]
-        target = "mm" if sizes[0][1] in ("mm", "cm") else "um"
-        height, width = (float(size) * _MICROMETRES[unit] / _MICROMETRES[target] for size, unit in sizes)
+            told_by = tif.imagej_metadata
+            unit = told_by["unit"]
+            told = [(1 / per_pixel, unit) for per_pixel in reversed(tif.pages.first.resolution) if per_pixel]
+            told.append((told_by.get("spacing"), unit))
+        target = "mm" if told[0][1] in ("mm", "cm") else "um"
+        height, width = (float(size) * _MICROMETRES[unit] / _MICROMETRES[target] for size, unit in told[:2])
         if 0 < height < math.inf and 0 < width < math.inf:
-            return (height, width), target
-    return None, "mm"
+            depth = float(told[2][0] or 0) * _MICROMETRES.get(told[2][1], 0) / _MICROMETRES[target]
+            return target, height, width, depth if 0 < depth < math.inf else None
+    return None
+
+
+def _ome_pixels(tif) -> dict[str, Any]:
+    """What OME tells of the pixels of the first image."""
+    import tifffile
+
+    image = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]
+    return (image[0] if isinstance(image, list) else image)["Pixels"]
+
+
+def _layout(tif, series, tags: dict[str, Any]) -> _Layout:
+    """Axes and sizes for masks, where ImageJ or OME tell them and masks can tell them the same way."""
+    leading = [(axis, n) for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXSC"]
+    axes = "".join(axis for axis, _ in leading)
+    if not {*axes} <= {*"TZ"} or ("S" in series.axes and "C" in series.axes):
+        return _Layout(tags)
+    shape, metadata = tuple(n for _, n in leading), {}
+    with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError, SyntaxError):
+        if series.kind == "ome":
+            pixels, sizes = _ome_pixels(tif), [f"PhysicalSize{axis}" for axis in "XYZ"] + ["TimeIncrement"]
+            metadata = {key: pixels[key] for name in sizes for key in (name, f"{name}Unit") if key in pixels}
+        elif series.kind == "imagej":
+            told = tif.imagej_metadata
+            metadata = {key: told[key] for key in ("unit", "spacing", "finterval") if key in told}
+        else:
+            return _Layout(tags)
+        return _Layout(tags, series.kind, f"{axes}YX", shape, metadata)
+    return _Layout(tags)
 
 
 def _parts(path: Path, number: int, series) -> list[tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]]:
@@ -81,7 +132,14 @@ def _parts(path: Path, number: int, series) -> list[tuple[tuple[int, ...], np.dt
     shape = tuple(series.shape[i] for i in inner)
     count = math.prod(series.shape[i] for i in order[: -len(inner)])
     dtype = np.dtype(series.dtype).newbyteorder("=")
-    if count == len(series.pages) and all(page is not None for page in series.pages):
+    lost = sum(page is None for page in series.pages)
+    if lost and series.kind == "ome":
+        raise EngineError(
+            f"{path} speaks of {lost} planes that are not in it (an OME-TIFF in several files?): put all its files "
+            "into one folder again, or save it as one file."
+        )
+    one_a_page = axes.replace("S", "").endswith("YX") and colour != "C"
+    if one_a_page and count == len(series.pages) and not lost:
         return [(shape, dtype, partial(_load_page, path, page.index, shape)) for page in series.pages]
     changed = path.stat().st_mtime_ns
     return [(shape, dtype, partial(_load_part, path, changed, number, order, shape, i)) for i in range(count)]
@@ -143,14 +201,20 @@ def _watching(path: Path) -> Iterator[None]:
 def _write(path: Path, source: Source, masks: Sequence[np.ndarray]) -> None:
     import tifffile
 
-    tags = {}
-    if source.header is not None:
-        tags["resolution"], tags["resolutionunit"] = source.header
+    layout = source.header if isinstance(source.header, _Layout) else _Layout({})  # pictures have none
     alike = len({mask.shape for mask in masks}) == 1
+    too_large = layout.kind == "imagej" and sum(mask.nbytes for mask in masks) > _LARGEST_IMAGEJ
+    stacked = layout.kind and alike and math.prod(layout.shape) == len(masks) and not too_large
     blocks = [np.stack(masks) if len(masks) > 1 else masks[0]] if alike else masks
-    with tifffile.TiffWriter(path) as writer:
+    told: dict[str, Any] = {}
+    if stacked:
+        blocks = [np.stack(masks).reshape(*layout.shape, *masks[0].shape)]
+        told = {"metadata": {"axes": layout.axes, **layout.metadata}}
+    kind = layout.kind if stacked else ""
+    # Said in so many words: of a name with .ome.tif the library would make channels of pages.
+    with tifffile.TiffWriter(path, imagej=kind == "imagej", ome=kind == "ome") as writer:
         for block in blocks:
-            writer.write(block, photometric="minisblack", compression="zlib", **tags)
+            writer.write(block, photometric="minisblack", compression="zlib", **layout.tags, **told)
 
 
 TIFF = Format(_read, _write, ".tif")

@@ -6,7 +6,7 @@
       ax01.png  ax02.png ...        the images, never written to
       semigda/
         project.json                classes, images, verified, rounds (and project.json.previous, the version before)
-        masks/ax01.tif              8-bit class ids, one file an image (NIfTI for NIfTI; ax01.tif.previous)
+        masks/ax01.tif              8-bit class ids, one file an image (NIfTI for NIfTI, DICOM)
         rounds/round-1.semigda      the model of every round
         pictures/ax01.png.0.png     small pictures for the table of images; may be deleted at any time
         lock                        held while the project is open

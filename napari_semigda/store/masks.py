@@ -53,7 +53,7 @@ class MaskFiles:
         if path is None:
             return []
         try:
-            masks = _plain_mask(path, entry) or read_mask(path)
+            masks = _plain_mask(path, entry) or read_mask(path, self._placed(path, entry))
             if [mask.shape for mask in masks] != [shape[:2] for shape in entry.planes]:
                 raise EngineError(f"{path} does not fit {entry.file}: it is kept, and that image opens unpainted.")
             if any(mask.dtype != np.uint8 for mask in masks):
@@ -102,6 +102,10 @@ class MaskFiles:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise EngineError(refusal(path, error)) from error
+
+    def _placed(self, mask: Path, entry: Entry) -> Source | None:
+        """The image, where the file of its masks tells a place too."""
+        return None if mask.suffix == ".tif" else open_source(self._images / entry.file)
 
     def _paths(self, entry: Entry) -> tuple[Path, Path]:
         """Where the masks of an image are; in the second place when the image could not be read any more."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_semigda.formats.fingerprint import size_and_date
+
 VERSION = 1
 """Goes up when small pictures are made in another way."""
 
@@ -65,5 +67,5 @@ class Pictures:
 
     def _path_and_key(self, plane: int) -> tuple[Path, str]:
         image, number = self._place(plane)
-        status = image.stat()
-        return self._folder / f"{image.name}.{number}.png", f"{VERSION} {status.st_size} {status.st_mtime_ns}"
+        size, date = size_and_date(image)
+        return self._folder / f"{image.name}.{number}.png", f"{VERSION} {size} {date}"

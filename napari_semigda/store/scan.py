@@ -6,22 +6,22 @@ import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats import LazyImage, is_image, open_source, stem_of
+from napari_semigda.formats import LazyImage, is_image, names_of_planes, open_source, stem_of
+from napari_semigda.formats.fingerprint import contents, size_and_date
 from napari_semigda.store.index import Entry
 from napari_semigda.store.stack import StackPlane
-
-BLOCK = 4 * 2**20
 
 
 def image_names(folder: Path) -> list[str]:
     """Names of the images right in a folder, 2 before 10."""
     from skimage.io.collection import alphanumeric_key
 
-    return sorted((path.name for path in folder.iterdir() if is_image(path) and path.is_file()), key=alphanumeric_key)
+    return sorted((path.name for path in folder.iterdir() if is_image(path)), key=alphanumeric_key)
 
 
 def look_at(path: Path) -> Entry:
@@ -33,10 +33,13 @@ def look_at(path: Path) -> Entry:
         When it is missing or damaged.
     """
     source = open_source(path)
-    status = path.stat()
+    size, date = size_and_date(path)
     dtype = np.result_type(*{plane.dtype for plane in source.planes}).name
     shapes = [tuple(int(side) for side in plane.shape) for plane in source.planes]
-    return Entry(path.name, status.st_size, status.st_mtime_ns, dtype, shapes, source.spacing)
+    spacing = source.spacing
+    if spacing is not None and source.unit == "um":  # a project tells all sizes in millimetres
+        spacing = (spacing[0] / 1000, spacing[1] / 1000)
+    return Entry(path.name, size, date, dtype, shapes, spacing)
 
 
 def refresh(folder: Path, known: list[Entry]) -> tuple[list[Entry], list[Entry], list[str]]:
@@ -62,7 +65,7 @@ def refresh(folder: Path, known: list[Entry]) -> tuple[list[Entry], list[Entry],
         if (twin := stems.setdefault(stem_of(path), name)) != name:
             doubles.append(f"{name} ({twin})")
             continue
-        if entry is not None and entry.bytes == path.stat().st_size:
+        if entry is not None and entry.bytes == size_and_date(path)[0]:
             entries.append(entry)  # a copied folder has other dates: the checksum tells, later
             continue
         try:
@@ -99,15 +102,23 @@ def changed_sentence(names: list[str]) -> str:
 def planes_of(folder: Path, entry: Entry) -> Iterator[StackPlane]:
     """The planes of an image file, none read."""
     path, several = folder / entry.file, len(entry.planes) > 1
-    word = "slice" if path.name.lower().endswith((".nii", ".nii.gz")) else "page"
-    for number, shape in enumerate(entry.planes):
-        name = f"{entry.file}, {word} {number + 1}" if several else entry.file
-        image = LazyImage(name, shape, np.dtype(entry.dtype), partial(_load, path, number))
+    names = names_of_planes(entry.file, len(entry.planes))
+    for number, (name, shape) in enumerate(zip(names, entry.planes, strict=True)):
+        image = LazyImage(
+            name, shape, np.dtype(entry.dtype), partial(_load, path, number), partial(_part, path, number, shape)
+        )
         yield StackPlane(name, entry.file if several else "", image)
 
 
 def _load(path: Path, number: int) -> np.ndarray:
     return np.asarray(open_source(path).planes[number])
+
+
+def _part(path: Path, number: int, shape: tuple[int, ...], key: Any) -> np.ndarray:
+    plane = open_source(path).planes[number]
+    if tuple(plane.shape) != tuple(shape):
+        raise ValueError(f"it holds {plane.shape} values instead of {shape}")
+    return plane[key]
 
 
 def check(folder: Path, entries: list[Entry], done: Callable[[list[str], bool], object]) -> Iterator[None]:
@@ -125,19 +136,18 @@ def check(folder: Path, entries: list[Entry], done: Callable[[list[str], bool], 
     for entry in entries:
         path = folder / entry.file
         try:
-            status = path.stat()
-            if entry.checksum and (status.st_size, status.st_mtime_ns) == (entry.bytes, entry.modified):
+            size, date = size_and_date(path)
+            if entry.checksum and (size, date) == (entry.bytes, entry.modified):
                 continue
             digest = hashlib.blake2b(digest_size=16)
-            with path.open("rb") as file:
-                while block := file.read(BLOCK):
-                    digest.update(block)
-                    yield
+            for block in contents(path):
+                digest.update(block)
+                yield
         except OSError:  # it went away meanwhile, which is said when it is looked at
             continue
         if entry.checksum and entry.checksum != digest.hexdigest():
             changed.append(entry.file)
-        entry.bytes, entry.modified, entry.checksum = status.st_size, status.st_mtime_ns, digest.hexdigest()
+        entry.bytes, entry.modified, entry.checksum = size, date, digest.hexdigest()
         updated = True
     done(changed, updated)
 

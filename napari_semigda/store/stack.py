@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_semigda.engine.check import HUGE
 from napari_semigda.engine.types import EngineError
 
 KEPT_BYTES = 64 * 2**20
@@ -97,7 +98,7 @@ class FileStack:
             return 0.0, 255.0
         few = {int(at) for at in np.linspace(0, len(self) - 1, 5)}
         seen = [self._plane(at) for at in sorted(few)]
-        finite = [plane[np.isfinite(plane)] for plane in seen]
+        finite = [plane[np.abs(plane.astype(np.float64)) < HUGE] for plane in seen]  # False for NaN
         low = min((float(each.min()) for each in finite if each.size), default=0.0)
         high = max((float(each.max()) for each in finite if each.size), default=1.0)
         return (low, high) if high > low else (low, low + 1)

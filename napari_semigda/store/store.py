@@ -12,6 +12,8 @@ import numpy as np
 from napari_semigda.classes import Classes, first_classes
 from napari_semigda.engine.exchange import Standing
 from napari_semigda.engine.types import EngineError
+from napari_semigda.formats import KINDS, is_zarr
+from napari_semigda.formats.dicom import is_one_series
 from napari_semigda.rounds import Round
 from napari_semigda.store import scan
 from napari_semigda.store.files import PREVIOUS, Lock, refusal, set_aside, sweep, write_json
@@ -77,9 +79,7 @@ class ProjectStore:
             self._first.append(len(planes))
             planes += scan.planes_of(folder, entry)
         if not planes:
-            raise EngineError(
-                f"{folder} holds no image that can be read: choose a folder with PNG, JPEG, TIFF or NIfTI."
-            )
+            raise EngineError(f"{folder} holds no image that can be read: choose a folder with {KINDS}.")
         self._entry_of = np.repeat(np.arange(len(self._entries)), [len(entry.planes) for entry in self._entries])
         self.images = FileStack(planes, self._tell)
         self.pictures = Pictures(self.home / "pictures", self._place_of, self.read_only)
@@ -113,8 +113,11 @@ class ProjectStore:
                 set_aside(folder / FOLDER / (NAME + PREVIOUS), "damaged")
             else:
                 raise EngineError(f"{folder} is a project already: choose Open project.")
-        if not scan.image_names(folder):
-            raise EngineError(f"The folder {folder} holds no image: choose one with PNG, JPEG, TIFF or NIfTI files.")
+        names = scan.image_names(folder)
+        if is_zarr(folder) or is_one_series([folder / name for name in names]):
+            raise EngineError(f"{folder} is one image (an OME-Zarr or a DICOM series): choose the folder it lies in.")
+        if not names:
+            raise EngineError(f"The folder {folder} holds no image: choose one with {KINDS} files.")
         home = folder / FOLDER
         try:
             home.mkdir(exist_ok=True)

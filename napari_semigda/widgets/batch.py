@@ -55,7 +55,7 @@ class BatchDock(Dock):
     def _make_widgets(self) -> None:
         tip = "A .semigda file: saved from SemiGDA: Train, or written by semigda train."
         self.model = FileEdit(mode="r", filter="SemiGDA models (*.semigda)", nullable=True, tooltip=tip)
-        tip = "The folder with the images to find masks for: PNG, JPEG, TIFF or NIfTI files right in it."
+        tip = "The folder with the images to find masks for: PNG, JPEG, TIFF, NIfTI, DICOM or OME-Zarr right in it."
         self.images = FileEdit(mode="d", nullable=True, tooltip=tip)
         tip = "The folder that the masks go to, made when it is not there. A mask has the name of its image; "
         tip += "one that you painted or corrected is never replaced."

@@ -117,6 +117,8 @@ def spoiled(value):
     [
         (spoiled(np.nan), "2 NaN or infinite pixel values, the first at row 7, column 9"),
         (spoiled(np.inf), "2 NaN or infinite"),
+        (spoiled(1e31).astype(np.float64), "values up to 1e+31"),
+        (spoiled(np.finfo(np.float32).min), "values up to 3.4e+38"),
         (np.full((24, 30), 7, np.uint8), "every pixel is 7"),
         (picture(3, (24, 30, 2)), "2 channels"),
         (picture(3, (24, 30, 3, 3)), "4 dimensions"),
@@ -124,7 +126,7 @@ def spoiled(value):
         (picture(3, (24, 15)), "only 24 x 15 pixels"),
         (picture(3).astype(complex), "complex"),
     ],
-    ids=["nan", "inf", "constant", "channels", "4D", "zero-size", "small", "complex"],
+    ids=["nan", "inf", "huge", "least", "constant", "channels", "4D", "zero-size", "small", "complex"],
 )
 def test_bad_images(request_, image, says):
     sentence = refused(with_plane(request_, Plane("bad.png", image)))
