@@ -44,8 +44,8 @@ def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its name, or by its first bytes where its name has no ending of letters."""
     if path.suffix.lower() in SUFFIXES:
         return True
-    if path.suffix.strip(".0123456789") or path.name == "DICOMDIR":
-        return False
+    if path.suffix.strip(".0123456789") or path.name == "DICOMDIR" or not path.is_file():
+        return False  # what is no file, as a pipe, may keep whoever opens it waiting for ever
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"

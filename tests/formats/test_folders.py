@@ -2,11 +2,13 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import zarr
+from PIL import Image
 
 from napari_semigda.batch import run_batch
 from napari_semigda.engine.types import BatchRequest
@@ -32,6 +34,14 @@ def folder(tmp_path):
 def batch(folder, **changes):
     request = BatchRequest(folder / "m.semigda", tuple(find_images([folder / "images"])), folder / "out", **changes)
     return list(run_batch(request, FakePredictor(folder / "m.semigda")))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_passed_over_without_waiting_for_it(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe")
+    assert find_images([tmp_path]) == [tmp_path / "a.png"]
 
 
 def test_a_batch_over_folders(folder):
