@@ -37,6 +37,7 @@ _TAGS = [
         for what in ("Data", "Descriptor")
     ),
 ]
+_PREAMBLE = 132  # bytes; the last four of them say DICM
 _ENOUGH = 50  # files without a suffix that are looked into before a folder counts as none of DICOM
 
 
@@ -44,11 +45,13 @@ def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its name, or by its first bytes where its name has no ending of letters."""
     if path.suffix.lower() in SUFFIXES:
         return True
-    if path.suffix.strip(".0123456789") or path.name == "DICOMDIR" or not path.is_file():
-        return False  # what is no file, as a pipe, may keep whoever opens it waiting for ever
+    if path.suffix.strip(".0123456789") or path.name == "DICOMDIR":
+        return False
     try:
+        if not path.is_file() or path.stat().st_size < _PREAMBLE:
+            return False  # pipes, and what Linux shows of itself as files, keep whoever reads them waiting for ever
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return file.read(_PREAMBLE)[-4:] == b"DICM"
     except OSError:
         return False
 

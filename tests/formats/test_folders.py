@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from napari_semigda.batch import run_batch
 from napari_semigda.engine.types import BatchRequest
 from napari_semigda.evaluation import evaluate_folders
+from napari_semigda.formats import is_image
 from napari_semigda.formats.fingerprint import contents
 from napari_semigda.images import find_images, labelled_planes, read_mask
 from tests.fake_engine import FakePredictor
@@ -42,6 +44,12 @@ def test_what_is_no_file_is_passed_over_without_waiting_for_it(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "pipe")
     assert find_images([tmp_path]) == [tmp_path / "a.png"]
+
+
+@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="only on Linux")
+@pytest.mark.timeout(20)
+def test_what_linux_shows_of_itself_is_no_series():
+    assert not is_image(Path("/proc"))
 
 
 def test_a_batch_over_folders(folder):
