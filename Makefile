@@ -7,7 +7,7 @@
 # ARGS="-k worker"   more for pytest (then in one process)      PIP="..."  more for pip
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo day screenshots test test-engine test-rest lint install sample system-qt system-xvfb clean
+.PHONY: help run demo day screenshots test test-docks test-rest lint install sample system-qt system-xvfb clean
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
@@ -38,19 +38,19 @@ day: system-xvfb install
 screenshots:
 	$(MAKE) --no-print-directory day ARGS="--screenshots docs/images"
 
-# Two halves side by side, each on one thread and one screen; the engine's steps back, so that the docks stay quick.
+# Two halves side by side, on one thread and one screen each; the one without docks steps back, so that they stay quick.
 test: system-xvfb install lint
 ifdef ARGS
 	$(THREADS) $(XVFB) $(BIN)/python -m pytest $(ARGS)
 else
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-engine test-rest
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-docks test-rest
 endif
 
-test-engine:
-	OMP_NUM_THREADS=1 nice $(BIN)/python -m pytest tests/engine
+test-docks:
+	OMP_NUM_THREADS=1 $(XVFB) $(BIN)/python -m pytest tests/widgets
 
 test-rest:
-	OMP_NUM_THREADS=1 $(XVFB) $(BIN)/python -m pytest --ignore=tests/engine
+	OMP_NUM_THREADS=1 nice $(XVFB) $(BIN)/python -m pytest --ignore=tests/widgets
 
 lint: install
 	$(BIN)/ruff check .
