@@ -165,7 +165,7 @@ class Day(Session):
         self.wait("the masks of all images", lambda: self.dock.state in (State.DONE, State.WORSE), 900)
         self.rest(1)
         self.fact(f"    {self.dock.run.sentence.text()}")
-        self.predictions.append((what, self.dock.bridge.ours("predicted").data.copy()))
+        self.predictions.append((what, np.array(self.dock.bridge.ours("predicted").data)))
 
     def look_at_rounds(self, review: ReviewDock) -> None:
         """What the rounds came to."""
