@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from napari_semigda.engine import palette
+from napari_semigda.engine.adapters import AdapterSet
 from napari_semigda.engine.backbones import CompactDecoder
 from napari_semigda.engine.model import Branches, Latents, SemiGDA
 from napari_semigda.engine.objective import Objective
@@ -46,7 +48,7 @@ class OnlyC(SemiGDA):
 
 
 class NoAdapters(SemiGDA):
-    """No CDSA: the decoder sees the latents and nothing else."""
+    """No CDSA: the frozen decoder sees the latents and nothing else."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -62,20 +64,16 @@ class Untouched(nn.Module):
         return decoder_feature
 
 
-class FrozenDecoder(SemiGDA):
-    """The decoder does not learn, as in the paper."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.decoder = None
-
-
 class FreshDecoder(SemiGDA):
-    """The decoder starts with random weights: what is lost without the generative model?"""
+    """The compact decoder with random weights, trained along: what is lost without the generative model?"""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.decoder = CompactDecoder(self.backbone.latent_channels, self.backbone.level_channels)
+
+    def _generate(self, latent: Tensor, features: tuple[Tensor, ...], adapters: AdapterSet) -> Tensor:
+        picture = self.decoder(latent, lambda level, x: adapters[level](x, features[level]))
+        return palette.scores(picture, self.class_count)
 
 
 class NoMixing(Objective):
@@ -98,7 +96,6 @@ ABLATIONS = {
     "only-v": Ablation(OnlyV),
     "only-c": Ablation(OnlyC),
     "no-adapters": Ablation(NoAdapters),
-    "decoder-frozen": Ablation(FrozenDecoder),
     "decoder-scratch": Ablation(FreshDecoder),
     "no-mixing": Ablation(objective=NoMixing),
 }

@@ -29,16 +29,7 @@ PLOTS, README = HERE / "plots", HERE / "README.md"
 SETS = ("skin_ph2", "glands_glas", "nuclei_dsb2018", "hippocampus_mri", "brain_tissue_mri", "membranes_em_isbi2012")
 RIVALS = ("forest", "unet", "encoder-unet", "mean-teacher")  # see rivals.py
 SHORT = (*RIVALS, "semigda-supervised", "semigda")
-LESS = (
-    "no-stage1",
-    "only-v",
-    "only-c",
-    "no-adapters",
-    "decoder-frozen",
-    "decoder-scratch",
-    "no-mixing",
-)  # ablations.py
-WIDE = (*SHORT, *LESS)
+WIDE = (*SHORT, "no-stage1", "only-v", "only-c", "no-adapters", "decoder-scratch", "no-mixing")  # see ablations.py
 ALL = "all"  # in place of a number of labelled images: every mask of the pool
 SCORED = 40  # most unlabelled pool images scored a cell, evenly spread
 

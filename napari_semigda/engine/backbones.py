@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -99,11 +98,7 @@ class Backbone(nn.Module):
         with torch.no_grad():
             return self._encode(image)
 
-    def learning_decoder(self) -> nn.Module | None:
-        """A copy of the decoder that training may change; None where only the frozen one is to be had."""
-        return None
-
-    def decode(self, latent: Tensor, adapt: Adapt | None = None, decoder: nn.Module | None = None) -> Tensor:
+    def decode(self, latent: Tensor, adapt: Adapt | None = None) -> Tensor:
         """Picture that a latent stands for.
 
         Parameters
@@ -112,8 +107,6 @@ class Backbone(nn.Module):
             (B, latent_channels, H / 8, W / 8).
         adapt : callable, optional
             Called as ``adapt(level, x)`` after the first block of each level; what it returns goes on in place of x.
-        decoder : Module, optional
-            A `learning_decoder` to use in place of the frozen one.
 
         Returns
         -------
@@ -240,11 +233,8 @@ class CompactBackbone(Backbone):
             self.restore(_read_weights(weights))
         self.freeze()
 
-    def learning_decoder(self) -> nn.Module:
-        return deepcopy(self.decoder).requires_grad_(True)
-
-    def decode(self, latent: Tensor, adapt: Adapt | None = None, decoder: nn.Module | None = None) -> Tensor:
-        return (decoder or self.decoder)(latent * self.latent_scale + self.latent_shift, adapt)
+    def decode(self, latent: Tensor, adapt: Adapt | None = None) -> Tensor:
+        return self.decoder(latent * self.latent_scale + self.latent_shift, adapt)
 
     def _encode(self, image: Tensor) -> Encoded:
         features, head_input = self.look(image)

@@ -93,8 +93,6 @@ def load_model(
             weights = {n.removeprefix(kind): file.get_tensor(n) for n in names if n.startswith(kind)}
             frozen = {n.removeprefix("backbone."): file.get_tensor(n) for n in names if n.startswith("backbone.")}
         model = SemiGDA(_backbone_of(header, path, source), header["class_count"], header["mapper_width"])
-        if not any(n.startswith("decoder.") for n in weights):
-            model.decoder = None  # of a time when decoders did not learn: it predicts as it did then
         if set(weights) != set(model.trained_parts()):
             raise KeyError("weights are missing")
         model.load_state_dict(weights, strict=False)

@@ -76,7 +76,7 @@ class StableDiffusionBackbone(DiffusersBackbone):
         self.feature_channels = tuple(block.resnets[-1].out_channels for block in autoencoder.encoder.down_blocks)[::-1]
         self.freeze()
 
-    def decode(self, latent: Tensor, adapt: Adapt | None = None, decoder: nn.Module | None = None) -> Tensor:
+    def decode(self, latent: Tensor, adapt: Adapt | None = None) -> Tensor:
         decoder = self.autoencoder.decoder
         x = latent / self.scale + self.shift
         if self.autoencoder.post_quant_conv is not None:
@@ -131,7 +131,7 @@ class TinyBackbone(DiffusersBackbone):
         self.feature_channels = tuple(reversed(autoencoder.config.encoder_block_out_channels))
         self.freeze()
 
-    def decode(self, latent: Tensor, adapt: Adapt | None = None, decoder: nn.Module | None = None) -> Tensor:
+    def decode(self, latent: Tensor, adapt: Adapt | None = None) -> Tensor:
         x = 3 * torch.tanh(latent / 3)  # its authors' soft bound on outliers
         level, fresh = 0, True
         for layer in self.autoencoder.decoder.layers:

@@ -1,10 +1,7 @@
 """SemiGDA: learning to segment as mapping an image's latent to its mask's latent, then generating the mask.
 
 Reads top to bottom as the paper does ("SemiGDA: Generative Dual-distribution Alignment for Semi-Supervised Medical
-Image Segmentation", CVPR 2026): a frozen autoencoder, DAM with its two branches, CDSA on the decoder.
-
-One thing is not as in the paper: where the decoder is as small as that of `compact`, it learns along, starting as the
-generative one that was frozen there (benchmarks/tried.md has what that is worth).
+Image Segmentation", CVPR 2026): a frozen autoencoder, DAM with its two branches, CDSA on the frozen decoder.
 """
 
 from __future__ import annotations
@@ -65,9 +62,7 @@ class SemiGDA(nn.Module):
         # DAM: latent of the image -> latent of its mask, in two ways that can check each other.
         self.latent_mapper = LatentMapper(backbone.latent_channels, self.mapper_width, self._context)  # branch V
         self.latent_encoder = LatentEncoder(backbone.latent_channels, backbone.level_strides)  # branch C
-        # CDSA: details for the decoder.
-        self.decoder = backbone.learning_decoder()
-        """Shared by both branches; None where the backbone's frozen one serves, as in the paper."""
+        # CDSA: details for the frozen decoder.
         self.image_adapters = AdapterSet(backbone.level_channels, backbone.feature_channels)
         self.mask_adapters = AdapterSet(backbone.level_channels, self.latent_encoder.feature_channels)
 
@@ -94,7 +89,7 @@ class SemiGDA(nn.Module):
         return self.latent_mapper(latent), encoded.features
 
     def generate(self, latents: Latents) -> Branches:
-        """CDSA: both latents through the decoder, each with its own skip adapters -> log-probabilities."""
+        """CDSA: both latents through the frozen decoder, each with its own skip adapters -> log-probabilities."""
         v = None if latents.v is None else self._generate(latents.v, latents.features_v, self.image_adapters)
         return Branches(v, self._generate(latents.c, latents.features_c, self.mask_adapters))
 
@@ -103,8 +98,7 @@ class SemiGDA(nn.Module):
         return self.generate(self.align(image, sample, with_v))
 
     def _generate(self, latent: Tensor, features: tuple[Tensor, ...], adapters: AdapterSet) -> Tensor:
-        adapt = lambda level, x: adapters[level](x, features[level])  # noqa: E731
-        picture = self.backbone.decode(latent, adapt, self.decoder)  # (B, 3, H, W)
+        picture = self.backbone.decode(latent, lambda level, x: adapters[level](x, features[level]))  # (B, 3, H, W)
         return palette.scores(picture, self.class_count)
 
     def trained_parts(self) -> dict[str, nn.Parameter]:

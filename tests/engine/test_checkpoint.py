@@ -76,18 +76,6 @@ def test_files_that_are_not_ours(tiny_run, tmp_path):
         assert path.name in str(caught.value), name
 
 
-def test_a_model_from_before_decoders_learnt_predicts_with_the_frozen_one(tiny_run, tmp_path):
-    with safe_open(tiny_run[2], framework="pt") as file:
-        tensors, metadata = {n: file.get_tensor(n) for n in set(file.keys())}, file.metadata()
-    old = tmp_path / "old.semigda"
-    save_file({n: t for n, t in tensors.items() if ".decoder." not in n or n.startswith("backbone.")}, old, metadata)
-    model, _ = load_model(old, torch.device("cpu"))
-    assert model.decoder is None
-    assert not any(name.startswith("decoder.") for name in model.trained_parts())
-    with torch.no_grad():
-        assert model(torch.rand(1, 3, 64, 64)).c.shape == (1, 2, 64, 64)
-
-
 def test_weights_that_do_not_fit_are_damage(tiny_run, tmp_path):
     header = {"semigda": json.dumps(read_header(tiny_run[2]))}
     with pytest.raises(EngineError, match="damaged"):
