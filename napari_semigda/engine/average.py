@@ -33,13 +33,6 @@ class MovingAverage:
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         torch._foreach_lerp_(self._average, _data(self._weights.values()), 1 - decay)
 
-    def trust(self, steps: int) -> None:
-        """Count the weights so far as having so many steps behind them.
-
-        Random ones have none, and the average leaves them behind at once; those of an earlier round are worth keeping.
-        """
-        self._steps = steps
-
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The model has the averaged weights inside this block, and its own again after it."""
@@ -58,13 +51,6 @@ class MovingAverage:
         """Set the averages to a snapshot."""
         for name, average in zip(self._weights, self._average, strict=True):
             average.copy_(snapshot[name])
-
-    @torch.no_grad()
-    def add(self, difference: Mapping[str, Tensor]) -> None:
-        """Move the averages and the weights themselves by the same, by name."""
-        moves = [difference[name].to(a.device) for name, a in zip(self._weights, self._average, strict=True)]
-        torch._foreach_add_(self._average, moves)
-        torch._foreach_add_(_data(self._weights.values()), moves)
 
     def _swap(self) -> None:
         for weight, average in zip(_data(self._weights.values()), self._average, strict=True):

@@ -103,24 +103,6 @@ def load_model(
     return model.to(device, memory_format=torch.channels_last).eval(), header
 
 
-def learnt_from_held_out(path: Path) -> dict[str, Tensor]:
-    """What the last part of a round, with the held-out images, changed: weights that predict less clean ones, by name.
-
-    Empty when nothing was held out.
-
-    Raises
-    ------
-    EngineError
-        When the file is damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = [n.removeprefix("clean.") for n in set(file.keys()) if n.startswith("clean.")]
-            return {n: file.get_tensor(f"weights.{n}") - file.get_tensor(f"clean.{n}") for n in names}
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise EngineError(f"{path} is damaged: its weights do not fit together. Train the model again.") from error
-
-
 def _backbone_of(header: Mapping[str, Any], path: Path, source: str | None) -> Backbone:
     """The backbone that a model was trained on.
 

@@ -10,7 +10,7 @@ Fractions of the time, for a first round with unlabelled images:
 A run without a fixed end waits at 60 % until checks bring no gain any more (`OpenEnd`).
 
 A correction starts from the clean weights of the round before, which its held-out images have not taught, so that
-figures stay honest. What they taught is added at 65 %, when they may help again (`_recall`).
+figures stay honest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.backbones import load_backbone
-from napari_semigda.engine.checkpoint import learnt_from_held_out, load_model, read_header, save_model
+from napari_semigda.engine.checkpoint import load_model, read_header, save_model
 from napari_semigda.engine.device import describe_device, pick_device
 from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.losses import ramp_up
@@ -85,8 +85,6 @@ class Round:
         self.optimiser = self._make_optimiser()
         self._choose_planes()
         self._make_plan()
-        if self.earlier:
-            self.average.trust(self.plan.steps)  # as much as it will learn now
         torch.manual_seed(self.settings.seed)  # a replay measures nothing, so measuring must leave no trace
         self.objective = self._make_objective(self.plan.batch, self.rng)
         self.examiner = Examiner(
@@ -103,7 +101,6 @@ class Round:
         self.earlier = read_header(self.request.init) if self.request.init else {}
         self.table = ClassTable.of(self.planes, self.settings.sparse)
         count = len(self.table.ids)
-        self._learnt_from_held_out: dict[str, Tensor] = {}
         if self.earlier:
             source, its = self.settings.backbone_source, self.earlier["backbone"]
             if self.settings.backbone not in ("auto", its):
@@ -113,7 +110,6 @@ class Round:
                 )
             self.model, _ = load_model(Path(self.request.init), self.device, clean=True, source=source)
             self.model.class_count = count
-            self._learnt_from_held_out = learnt_from_held_out(Path(self.request.init))
             self.view, self.width = View.of_model(self.earlier), self.earlier["structure_width"]
         else:
             backbone = load_backbone(self.settings.backbone, source=self.settings.backbone_source)
@@ -271,15 +267,6 @@ class Round:
         if self.examiner.held_out:
             self.teaching = sorted([*self.teaching, *self.examiner.held_out])
             self.objective.labelled = self._sampler(self.teaching, self.rng)
-        self._recall()
-
-    def _recall(self) -> None:
-        """Add what the round before learnt from the held-out images.
-
-        A sum of weights: those of both rounds lie so close that what they learnt adds up (benchmarks/tried.md).
-        """
-        if self._learnt_from_held_out:
-            self.average.add(self._learnt_from_held_out)
 
     @property
     def _refitted(self) -> bool:
@@ -299,7 +286,8 @@ class Round:
 
     def _finish(self) -> Iterator[Report]:
         stage: Stage = "stopped" if self.clock.fraction() < 1 else "done"
-        yield from self._check()
+        if self.clock.step or not self.earlier:
+            yield from self._check()
         examiner = self.examiner
         examiner.look_at_paint(self.model, self.average, self.teaching, self._time_to_look())
         self._choose_weights()
@@ -310,17 +298,16 @@ class Round:
 
     def _choose_weights(self) -> None:
         """The last weights, which all painted images have taught; the best checked ones where those turn out worse."""
-        best = self.examiner.best
-        if best is None:
+        examiner = self.examiner
+        if examiner.best is None:
             return
-        self.model.v_share = self.examiner.v_share
-        if self._refitted and self.examiner.still_as_good(self.model, self.average):
+        self.model.v_share = examiner.v_share
+        if self._refitted and examiner.still_as_good(self.model, self.average):
             return
-        self.average.load(best)
-        if self._learnt_from_held_out:
-            self._recall()
-            if not self.examiner.still_as_good(self.model, self.average):
-                self.average.load(best)
+        self.average.load(examiner.best)
+        if examiner.kept_start:  # nothing was learnt, and nothing gets lost: the held-out images had taught that model
+            before, _ = load_model(Path(self.request.init), self.device, source=self.settings.backbone_source)
+            self.average.load(before.trained_parts())
 
     def _verdict(self, findings: Findings) -> str:
         names = {entry["id"]: entry["name"] for entry in classes_of(self.request, self.table)}

@@ -131,11 +131,16 @@ class Examiner:
             self._kept, self.best = found, average.snapshot()
 
     @property
+    def kept_start(self) -> bool:
+        """Whether the weights that are kept are those a correction began with."""
+        return self._start is not None and self._kept is self._start
+
+    @property
     def worse(self) -> bool:
         """Whether nothing that was examined was as good as the start."""
         if self._start is None or self._kept is None:
             return False
-        return self._kept is self._start or self._kept.mean < self._start.mean - AS_GOOD
+        return self.kept_start or self._kept.mean < self._start.mean - AS_GOOD
 
     def still_as_good(self, model: SemiGDA, average: MovingAverage) -> bool:
         """Once the held-out images have joined training, Dice on them falls only if something went wrong."""
@@ -178,7 +183,7 @@ class Examiner:
             self._scores(self._start),
             count_paint([self._planes[i].mask for i in painted], self._foreground),
             opinions,
-            kept_start=self._start is not None and self._kept is self._start,
+            kept_start=self.kept_start,
         )
 
     def _weigh(self, model: SemiGDA, average: MovingAverage) -> _Examination:
