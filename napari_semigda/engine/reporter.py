@@ -40,13 +40,14 @@ class Reporter:
         """Weight of the unlabelled images in the last step, 0..1."""
         self._clock, self._plan, self._examiner, self._objective = clock, plan, examiner, objective
         self._checked, self._predicted = checked, predicted
+        self._stage: Stage | None = None  # told last
         self._reported = self._previewed = -math.inf
         self._preview_seconds = 0.0
         self._looks = [plan.megapixel_seconds]  # seconds a megapixel, of every preview
 
-    def due(self) -> bool:
-        """Whether the user should hear something again."""
-        return time.monotonic() - self._reported > REPORT_EVERY
+    def due(self, stage: Stage) -> bool:
+        """Whether the user should hear something again: of a new stage at once."""
+        return stage != self._stage or time.monotonic() - self._reported > REPORT_EVERY
 
     def preview_due(self) -> bool:
         """Whether the image in view should be shown anew."""
@@ -54,7 +55,7 @@ class Reporter:
 
     def report(self, stage: Stage, message: str = "", **more: Any) -> Report:
         """What is known now; `more` are further fields of the report."""
-        self._reported = time.monotonic()
+        self._stage, self._reported = stage, time.monotonic()
         examiner = self._examiner
         return Report(
             stage,

@@ -276,7 +276,7 @@ class Round:
         in_view = self._in_view()
         if in_view is not None and self.reporter.preview_due():
             yield self.reporter.preview(stage, lambda: self._look_at(min(in_view, len(self.planes) - 1)))
-        elif self.reporter.due():
+        elif self.reporter.due(stage):
             yield self.reporter.report(stage)
 
     def _look_at(self, index: int) -> Prediction:

@@ -86,6 +86,12 @@ def test_reports_say_what_a_user_wants_to_know(tiny_run):
     assert all("." in r.message for r in reports if r.stage == "done")
 
 
+def test_every_stage_is_told_however_short_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_semigda.engine.reporter.REPORT_EVERY", 1000)
+    stages = dict.fromkeys(report.stage for report in fit(drawn_planes(2, 0), tmp_path / "m", max_steps=3))
+    assert list(stages) == ["starting", "aligning", "checking", "learning", "done"]
+
+
 def test_the_held_out_image_is_never_trained_on_before_its_figure(tiny_run):
     _, reports, model = tiny_run
     training = read_header(model)["training"]
