@@ -6,7 +6,7 @@ from pathlib import Path
 
 from magicgui.widgets import FileEdit
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
 from napari_semigda.engine.exchange import Job, Outcome
@@ -17,6 +17,9 @@ from napari_semigda.widgets import words
 from napari_semigda.widgets.dock import Dock, button, row
 from napari_semigda.widgets.progress import RunView, text_label
 from napari_semigda.widgets.runner import Failure, Runner
+
+
+PAUSE_MS = 300  # after the last key in a path, until its folder is looked into: on a network drive that takes seconds
 
 
 class BatchDock(Dock):
@@ -41,6 +44,7 @@ class BatchDock(Dock):
         self._report = BatchReport(0)
         self._generation = 0
         self._folder = tempfile.TemporaryDirectory(prefix="napari-semigda-")
+        self._typing = QTimer(self, singleShot=True, interval=PAUSE_MS)
         self._make_widgets()
         self._lay_out()
         self.at_the_end(self.runner.close, self._folder.cleanup)
@@ -125,7 +129,9 @@ class BatchDock(Dock):
             (self.runner.finished, self._on_finished),
             (self.runner.failed, self._on_failed),
             (self.model.changed, lambda _: self._on_model()),
-            (self.images.changed, lambda _: self._on_images()),
+            (self.images.changed, lambda _: self._typing.start()),
+            (self._typing.timeout, self._on_images),
+            (self.images.line_edit.native.returnPressed, self._on_images),
             (self.masks.changed, lambda _: self._ask()),
             (self.run_button.clicked, self.start),
             (self.stop_button.clicked, self.stop),
@@ -139,7 +145,7 @@ class BatchDock(Dock):
         """Run the chosen model over the chosen folder; returns whether a run was started."""
         if self.running:
             return False
-        self._look_for_images()
+        self._on_images()
         problem = self._missing()
         if problem:
             self.run.say(problem)
@@ -183,6 +189,7 @@ class BatchDock(Dock):
         self._ask()
 
     def _on_images(self) -> None:
+        self._typing.stop()
         self._look_for_images()
         chosen = self.images.value
         if self._files and self.masks.value in (None, Path(), self._suggested):

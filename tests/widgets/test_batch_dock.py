@@ -106,6 +106,16 @@ def test_a_folder_is_run_with_two_choices_and_one_click(viewer, make_batch_dock,
     assert "8 files were finished earlier: nothing to do" in dock.run.sentence.text()
 
 
+def test_a_folder_is_looked_into_once_its_path_is_written(make_batch_dock, folder, monkeypatch):
+    looked = []
+    monkeypatch.setattr("napari_semigda.widgets.batch.find_images", lambda paths: looked.append(*paths) or [])
+    dock = make_batch_dock()
+    QTest.keyClicks(dock.images.line_edit.native, str(folder / "scans"))
+    assert not looked  # a path has many folders on its way, and a network drive takes its time for each
+    let_run(0.5)
+    assert looked == [folder / "scans"]
+
+
 def test_the_boxes_decide_what_is_written(make_batch_dock, folder):
     dock = make_batch_dock()
     choose(dock, folder)
