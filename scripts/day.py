@@ -5,8 +5,8 @@
                                   DATA/masks
 
 Prints every step with its time and figures; leaves the project, its masks, the batch, the package and screenshots in
-``out/day/``. ``--screenshots FOLDER`` writes a picture of every dock there. Ends with 0 when every step worked, with 1
-and a sentence when one did not.
+``out/day/``. ``--screenshots FOLDER`` writes a picture of every dock there; ``--rehearse`` is a short day, which the
+tests play. Ends with 0 when every step worked, with 1 and a sentence when one did not.
 """
 
 import argparse
@@ -40,10 +40,23 @@ from napari_semigda.widgets.words import RUNNING, State
 
 OUT = Path(__file__).parents[1] / "out" / "day"
 STUDY, NEW = 24, 6  # images of the project, and of the batch, which no round ever sees
-PAINTED, A_ROUND, ROUNDS = 4, 2, 2  # images painted first; corrected before each of these rounds
-HURRY = 5, 5  # the broad brush, and how many pixels in a row must be wrong before a hand bothers
-LEARNT = 0.5  # mean Dice below which nothing was learnt
 CONTROL = Qt.KeyboardModifier.ControlModifier
+
+
+@dataclass(frozen=True)
+class Hours:
+    """How much is done in a day."""
+
+    painted: int = 4  # images, before the first round
+    a_round: int = 2  # images corrected before each of the others
+    rounds: int = 2
+    hand: tuple[int, int] = 5, 5  # the broad brush, and how many pixels in a row must be wrong before it bothers
+    alike: float = 0.9  # of the pixels of an image must then be right
+    max_steps: int | None = None  # of a training
+    learnt: float = 0.5  # mean Dice below which nothing was learnt
+
+
+REHEARSAL = Hours(painted=2, a_round=1, rounds=1, hand=(5, 9), alike=0.8, max_steps=12, learnt=0.0)
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ def material(data: Path | None, out: Path) -> Material:
         return Material(*folders, truth)
     images, masks = by_stem(images_in(data / "images")), by_stem(images_in(data / "masks"))
     stems = [stem for stem in images if stem in masks]
-    if len(stems) < PAINTED + A_ROUND * ROUNDS + 2:
+    if len(stems) < 10:
         raise StepError(f"{data} has {len(stems)} images with masks; a day needs ten at least.")
     some = [stems[int(i)] for i in np.unique(np.linspace(0, len(stems) - 1, STUDY + NEW))]
     for number, stem in enumerate(some):
@@ -81,12 +94,12 @@ def material(data: Path | None, out: Path) -> Material:
 class Day(Session):
     """The steps, in the order of a day."""
 
-    def __init__(self, material: Material, out: Path, pictures: Path | None, max_steps: int | None) -> None:
+    def __init__(self, material: Material, hours: Hours, out: Path, pictures: Path | None) -> None:
         super().__init__(out)
-        self.material, self.pictures = material, pictures
+        self.material, self.hours, self.pictures = material, hours, pictures
         self.predictions: list[tuple[str, np.ndarray]] = []  # of every round: what it was, (N, H, W) class ids
-        if max_steps is not None:
-            self.dock.training.tune = lambda settings: replace(settings, max_steps=max_steps)
+        if hours.max_steps is not None:
+            self.dock.training.tune = lambda settings: replace(settings, max_steps=hours.max_steps)
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -134,11 +147,11 @@ class Day(Session):
         return wanted
 
     def paint(self) -> None:
-        """Four images from nothing, all of each."""
-        for plane in np.linspace(1, len(self.project.stack) - 2, PAINTED).round().astype(int):
+        """The first images from nothing, all of each."""
+        for plane in np.linspace(1, len(self.project.stack) - 2, self.hours.painted).round().astype(int):
             self.look_at(int(plane))
             self.trace(int(plane))
-        self.wait("the dock to count", lambda: f"{PAINTED} of" in self.dock.counts.text(), 10)
+        self.wait("the dock to count", lambda: f"{self.hours.painted} of" in self.dock.counts.text(), 10)
         self.shoot("painted")
 
     def trace(self, plane: int) -> None:
@@ -147,10 +160,10 @@ class Day(Session):
         self.viewer.layers.selection.active = self.masks
         self.masks.mode = "paint"
         wanted = self.truth(plane)
-        strokes = self.hand.trace(self.masks, wanted, *HURRY)
+        strokes = self.hand.trace(self.masks, wanted, *self.hours.hand)
         alike = (self.masks.data[plane] == wanted)[: self.project.stack.size(plane)[0]].mean()
         name = self.project.stack.plane_name(plane)
-        if alike < 0.9:
+        if alike < self.hours.alike:
             raise StepError(f"{strokes} strokes painted only {alike:.0%} of {name} right.")
         self.fact(f"    {name}: {strokes} strokes, {alike:.1%} of its pixels as in the truth")
 
@@ -175,7 +188,7 @@ class Day(Session):
 
     def correct(self, review: ReviewDock) -> None:
         """N to the image that is best corrected next; A, strokes, D; and so on."""
-        for _ in range(A_ROUND):
+        for _ in range(self.hours.a_round):
             self.press("N")
             self.wait("a suggestion", lambda: self.dock.bridge.plane_in_view() not in self.project.painted, 20)
             plane = self.dock.bridge.plane_in_view()
@@ -267,18 +280,19 @@ class Day(Session):
 
 def work(day: Day) -> Path:
     """The whole day; the folder with the masks of the batch."""
+    hours = day.hours
     with day.step("Make a project"):
         day.make_project()
-    with day.step(f"Paint {PAINTED} images"):
+    with day.step(f"Paint {hours.painted} images"):
         day.paint()
     with day.step("Train"):
-        day.train(f"{PAINTED} painted")
+        day.train(f"{hours.painted} painted")
     review = day.dock_of(ReviewDock, "review")
-    for number in range(1, ROUNDS + 1):
-        with day.step(f"Correct {A_ROUND} suggested images"):
+    for number in range(1, hours.rounds + 1):
+        with day.step(f"Correct {hours.a_round} suggested images"):
             day.correct(review)
         with day.step("Train again"):
-            day.train(f"{A_ROUND * number} corrected")
+            day.train(f"{hours.a_round * number} corrected")
     day.look_at_rounds(review)
     with day.step("Verify"):
         day.look_through()
@@ -312,7 +326,7 @@ def report(day: Day, painted: set[str], names: list[str], sizes: list, masks: Pa
     last = dice((read_mask(files[path.stem])[0], truth[path.stem]) for path in day.material.new.iterdir())
     day.fact(f"Dice on the {len(files)} images of the batch, which no round has seen: {last:.3f}")
     (day.out / "day.txt").write_text("\n".join([*day.facts, ""]))
-    if last < LEARNT:
+    if last < day.hours.learnt:
         raise StepError(f"A Dice of {last:.2f} means that nothing was learnt.")
 
 
@@ -322,7 +336,8 @@ def run(arguments: argparse.Namespace) -> None:
     shutil.rmtree(out, ignore_errors=True)
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)
-    day = Day(material(arguments.data, out), out, pictures, arguments.max_steps)
+    hours = REHEARSAL if arguments.rehearse else Hours()
+    day = Day(material(arguments.data, out), hours, out, pictures)
     try:
         masks = work(day)
         stack = day.project.stack
@@ -342,7 +357,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="folder with images/ and masks/; left out, the bundled sample")
     parser.add_argument("--out", type=Path, default=OUT, help="where everything goes; emptied first")
     parser.add_argument("--screenshots", type=Path, help="folder for a picture of every dock")
-    parser.add_argument("--max-steps", type=int, help="cut every training short, to try the script out")
+    parser.add_argument("--rehearse", action="store_true", help="fewer images and steps, to see that all of it works")
     arguments = parser.parse_args()
     began = time.monotonic()
     status = play("The day", lambda: run(arguments), (StepError, EngineError))
