@@ -100,7 +100,10 @@ def run_batch(
     check_batch(request)
     if not request.keep_going:
         for path in request.images:
-            check_images(planes_of(open_source(path)))
+            planes = planes_of(open_source(path))
+            check_images(planes)
+            for plane in planes:
+                predictor.check(plane)
     with ExitStack() as cleanup:
         kinds = {"masks", *request.maps} | {name for name in ("overlays", "measurements") if getattr(request, name)}
         notes = request.out / FOLDER

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_semigda.engine.normalise import PERCENTILES
+from napari_semigda.engine.normalise import PERCENTILES, Input
 from napari_semigda.engine.types import EngineError, Plane, Prediction
 from napari_semigda.formats import open_source
 from napari_semigda.formats.source import replacing
@@ -73,6 +73,12 @@ def export(model: Path, out: Path, image: np.ndarray | None = None, about: About
     from napari_semigda.engine.torchscript import save_torchscript, to_torchscript
 
     graph, header = to_torchscript(model)
+    rule = Input.of_model(header)
+    if not rule.pictures or rule.ranges:
+        raise EngineError(
+            f"{model.name} sees chosen channels or one contrast for a whole dataset, which a package cannot tell other "
+            "programs yet: train a model with the channels and the contrast left as they are to export it."
+        )
     picture = _middle(_sample() if image is None else np.asarray(image))
     prediction = Predictor(model, "cpu").predict(Plane("the example picture", picture), probabilities=True)
     # A folder that bioimageio.core may read until this process ends: it keeps archives open.
@@ -221,7 +227,7 @@ def _describe(folder: Path, header: Mapping[str, Any], picture: np.ndarray, abou
         documentation=FileDescr(source=folder / "README.md"),
         covers=[FileDescr(source=folder / "cover.png")],
         tags=["2d", "pytorch", "semantic-segmentation", "semi-supervised", "napari", "semigda"],
-        inputs=[_input(spec, FileDescr(source=folder / "test_input.npy"), picture)],
+        inputs=[_input(spec, FileDescr(source=folder / "test_input.npy"), picture, header)],
         outputs=[_output(spec, FileDescr(source=folder / "test_output.npy"), names)],
         weights=spec.WeightsDescr(
             torchscript=spec.TorchscriptWeightsDescr(
@@ -240,14 +246,15 @@ def _describe(folder: Path, header: Mapping[str, Any], picture: np.ndarray, abou
     )
 
 
-def _input(spec: Any, file: Any, picture: np.ndarray) -> Any:
+def _input(spec: Any, file: Any, picture: np.ndarray, header: Mapping[str, Any]) -> Any:
     colour = picture.ndim == 3
     if colour and picture.dtype == np.uint8:
         contrast = [spec.ScaleLinearDescr(kwargs=spec.ScaleLinearKwargs(gain=1 / 255, offset=0.0))]
     else:
         low, high = PERCENTILES
         # eps is next to nothing: float pictures may lie in a narrow range.
-        stretch = spec.ScaleRangeKwargs(axes=["channel", "y", "x"], min_percentile=low, max_percentile=high, eps=1e-12)
+        axes = ["channel", "y", "x"] if Input.of_model(header).joint else ["y", "x"]
+        stretch = spec.ScaleRangeKwargs(axes=axes, min_percentile=low, max_percentile=high, eps=1e-12)
         contrast = [spec.ScaleRangeDescr(kwargs=stretch)]
     clip = spec.ClipDescr(kwargs=spec.ClipKwargs(min=0.0, max=1.0))
     least = min(32, *picture.shape[:2])

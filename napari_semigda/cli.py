@@ -22,7 +22,15 @@ import typer.core
 
 from napari_semigda.console import bar, json_lines, print_table, progress_bar, some, warn, write_line
 from napari_semigda.engine.planner import TimeName, chosen_time
-from napari_semigda.engine.types import BackboneName, BatchRequest, DeviceName, EngineError, Settings, TrainRequest
+from napari_semigda.engine.types import (
+    BackboneName,
+    BatchRequest,
+    ContrastName,
+    DeviceName,
+    EngineError,
+    Settings,
+    TrainRequest,
+)
 
 app = typer.Typer(
     help="Segment images from a few painted ones, with the help of the unlabelled rest (SemiGDA).",
@@ -70,6 +78,13 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
         Path | None, typer.Option(help="Go on from this model: a correction. Left out, training starts from nothing.")
     ] = None,
     sparse: Annotated[bool, typer.Option("--sparse", help="Scribbles: 0 means not annotated.")] = Settings.sparse,
+    channels: Annotated[
+        str, typer.Option(metavar="N,N,N", help="Channels to learn from, up to three, from 1; else the first three.")
+    ] = "",
+    contrast: Annotated[
+        ContrastName,
+        typer.Option(help="Stretch each image by itself, or all of the dataset alike (CT, calibrated values)."),
+    ] = Settings.contrast,
     seed: Annotated[int, typer.Option(help="Two runs of one seed differ only by the clock.")] = Settings.seed,
     json: Annotated[bool, typer.Option("--json", help="One JSON report a line on stdout, nothing else.")] = False,
     max_steps: Annotated[
@@ -114,6 +129,8 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
         clock=clock,
         backbone_source=backbone_source,
         compile=compile,
+        channels=_numbers(channels),
+        contrast=contrast,
     )
     names, colours = ({each.number: getattr(each, what) for each in painted} for what in ("name", "colour"))
     request = TrainRequest((), out, settings, init, classes=names, colours=colours, plan=plan)
@@ -322,6 +339,14 @@ def _first_interrupt(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """``"1,3"`` as numbers."""
+    try:
+        return tuple(int(each) for each in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise EngineError(f"The channels are {text}: give numbers with commas between them, as in 1,3.") from None
 
 
 def _files(count: int) -> str:

@@ -25,7 +25,9 @@ _UNITS = ("px", "mm", "um")
 _SIZES = (*_AREAS, *(f"{size}_{unit}" for size in ("perimeter", "equivalent_diameter") for unit in _UNITS))
 _CENTRE = tuple(f"centroid_{axis}_{unit}" for unit in _UNITS for axis in ("row", "column"))
 _SUMS = ("planes", "planes_with_it", "objects", *_AREAS, "area_percent")
-_COLOURS = ("", "_red", "_green", "_blue")
+_RGB = ("_red", "_green", "_blue")
+_NUMBERED = tuple(f"_channel_{number}" for number in range(1, 9))
+_COLOURS = ("", *_RGB, *_NUMBERED)
 _INTENSITIES = tuple(f"intensity_{what}{colour}" for colour in _COLOURS for what in ("mean", "min", "max"))
 _MEANS = tuple(f"intensity_mean{colour}" for colour in _COLOURS)
 OBJECT_COLUMNS = (*_PLACE[:2], "object", *_PLACE[2:], *_SIZES, *_CENTRE, *_INTENSITIES)
@@ -46,7 +48,8 @@ def measure(
     mask
         (H, W) uint8 class ids; 0 is background.
     image
-        (H, W) or (H, W, C) with C in 1, 3, 4; transparency is not measured.
+        (H, W) or (H, W, C); transparency is not measured. Three or four channels are colours, of others the first eight
+        are measured.
     classes
         Names by class id.
     spacing
@@ -106,16 +109,16 @@ def _in_unit(told: Mapping[str, np.ndarray], spacing: tuple[float, float], unit:
 
 
 def _channels(image: np.ndarray) -> list[np.ndarray]:
-    """What intensities are measured of: grey, or red, green and blue; (H, W) each."""
+    """What intensities are measured of: grey, red, green and blue, or channels; (H, W) each."""
     if image.dtype == bool:
         image = image.astype(np.uint8)
     if image.ndim == 2:
         return [image]
-    return [image[..., i] for i in range(min(image.shape[2], 3))]
+    return [image[..., i] for i in range(3 if image.shape[2] == 4 else min(image.shape[2], len(_NUMBERED)))]
 
 
 def _colours(channels: list[np.ndarray]) -> tuple[str, ...]:
-    return _COLOURS[:1] if len(channels) == 1 else _COLOURS[1:]
+    return {1: _COLOURS[:1], 3: _RGB}.get(len(channels), _NUMBERED[: len(channels)])
 
 
 def total(

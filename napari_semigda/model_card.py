@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_semigda.engine.normalise import PERCENTILES
+from napari_semigda.engine.normalise import PERCENTILES, Input
 
 CITATIONS = (
     (
@@ -105,7 +105,8 @@ def model_card(header: Mapping[str, Any], picture: np.ndarray) -> str:
     view, training, colour = View.of_model(header), header["training"], picture.ndim == 3
     names = [entry["name"] for entry in header["classes"] if entry["id"] or header["sparse"]]
     bytes_stay = colour and picture.dtype == np.uint8
-    percentiles = "the {} and {} percentiles of all its values become 0 and 1".format(*PERCENTILES)
+    of_what = "each of its channels" if colour and not Input.of_model(header).joint else "all its values"
+    percentiles = "the {} and {} percentiles of {} become 0 and 1".format(*PERCENTILES, of_what)
     return _TEXT.format(
         title=f"Segmentation of {', '.join(names)}",
         version=header["version"],

@@ -8,6 +8,7 @@ from io import BytesIO
 import numpy as np
 
 from napari_semigda.colours import class_hex, rgb
+from napari_semigda.engine.normalise import to_picture
 
 OPACITY = 0.35  # of a class's colour inside its outline: what is underneath stays to be judged
 _SHOWN = (0.5, 99.5)  # percentiles of an image that become black and white
@@ -19,8 +20,8 @@ def overlay(image: np.ndarray, mask: np.ndarray, colours: Mapping[int, str] | No
     Parameters
     ----------
     image
-        (H, W) or (H, W, C) with C in 1, 3, 4, of any real type; finite. Transparency is left out. 8-bit colours are
-        shown as they are, anything else is stretched from dark to bright.
+        (H, W) or (H, W, C), of any real type; finite. Transparency is left out. 8-bit colours are shown as they are,
+        anything else is stretched from dark to bright, each of up to three channels by itself.
     mask
         (H, W) uint8 class ids; 0 is left as it is.
     colours
@@ -53,8 +54,8 @@ def png(picture: np.ndarray) -> bytes:
 
 def _displayed(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) float in [0, 1]."""
-    if image.ndim == 3 and image.shape[2] == 4:
-        image = image[..., :3]
+    if image.ndim == 3 and image.shape[2] > 1:
+        return to_picture(image) / 255
     if image.ndim == 3 and image.dtype == np.uint8:
         return np.broadcast_to(image / 255, (*image.shape[:2], 3)).copy()
     values = image.astype(np.float64)

@@ -31,7 +31,7 @@ from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standin
 from napari_semigda.engine.types import EngineError, Report, Settings, TrainRequest
 from napari_semigda.review import Marks, Review
 from napari_semigda.rounds import KeptRounds, Round, Rounds
-from napari_semigda.stacks import ImageStack
+from napari_semigda.stacks import ImageStack, StackName
 
 
 class Keeper(Marks, KeptRounds, Protocol):
@@ -214,7 +214,7 @@ class Project:
         """
         return None if afresh else self.rounds.goes_on_from(backbone, self.classes, self._scribbles)
 
-    def snapshot(self, settings: Settings, view: int = 0, afresh: bool = False) -> Job:
+    def snapshot(self, settings: Settings, view: int = 0, afresh: bool = False, kind: StackName | None = None) -> Job:
         """Freeze the images, the masks as they are now and the settings into one job.
 
         An image that was verified to be empty is background all over; with scribbles, which leave background unknown
@@ -228,6 +228,8 @@ class Project:
             The plane on screen.
         afresh : bool
             Start from new weights even when a round went before.
+        kind : str, optional
+            What the planes are, where the user says it; see `ImageStack.plane`.
 
         Returns
         -------
@@ -244,7 +246,7 @@ class Project:
         masks = dict(self._masks)
         if not settings.sparse:
             masks |= {index: np.zeros(self.stack.size(index), np.uint8) for index in self.review.empty()}
-        planes = tuple(self.stack.plane(index, masks.get(index)) for index in range(len(self.stack)))
+        planes = tuple(self.stack.plane(index, masks.get(index), kind) for index in range(len(self.stack)))
         for index in self.painted:
             check_layout(planes[index])
             check_mask(planes[index])

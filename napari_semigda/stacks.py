@@ -5,11 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from napari_semigda.engine.normalise import channel_count, has_channels_to_choose
 from napari_semigda.engine.types import EngineError, Plane
+
+StackName = Literal["slices", "times", "images"]
+"""What the planes of a stack are: slices of one volume, points in time, or images that have nothing to do with each
+other. Of the first two, neighbours look alike, so they never sit on both sides of a hold-out."""
 
 
 class LazyPlane:
@@ -57,6 +62,8 @@ class ImageStack:
     data: Any
     rgb: bool = False
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    axis: str = ""
+    """What the viewer calls the axis of the slider."""
 
     def __post_init__(self) -> None:
         if len(self.data.shape) < 2 + self.rgb:
@@ -85,6 +92,20 @@ class ImageStack:
         return int(np.ravel_multi_index(place, self.leading)) if place else 0
 
     @property
+    def kind(self) -> StackName:
+        """What the planes are, as far as names tell; slices where nothing does, because that does least harm."""
+        if self._planes is not None and not any(plane.group for plane in self._planes):
+            return "images"
+        return "times" if self.axis.lower() in ("t", "time", "frame", "frames") else "slices"
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are to choose from; 0 where images are grey or in 8-bit red, green and blue."""
+        if self._planes is None:
+            return 0
+        return max((channel_count(x.image) for x in self._planes if has_channels_to_choose(x.image)), default=0)
+
+    @property
     def _planes(self) -> Any | None:
         return getattr(self.data, "planes", None)
 
@@ -100,19 +121,30 @@ class ImageStack:
             return self.name
         return f"{self.name}, slice {', '.join(str(place) for place in self.position(index))}"
 
-    def plane(self, index: int, mask: np.ndarray | None = None) -> Plane:
-        """One image and its mask for the engine; nothing is computed."""
+    def plane(self, index: int, mask: np.ndarray | None = None, kind: StackName | None = None) -> Plane:
+        """One image and its mask for the engine; nothing is computed.
+
+        Parameters
+        ----------
+        index : int
+            Its number.
+        mask : ndarray, optional
+            (H, W) of the whole plane.
+        kind : str, optional
+            What the user says that the planes are; else it is as the files tell, or one volume.
+        """
         if (planes := self._planes) is not None:
             height, width = self.size(index)
+            group = planes[index].group
+            if kind is not None:
+                group = "" if kind == "images" else group or self.name
             return Plane(
-                planes[index].name,
-                planes[index].image,
-                None if mask is None else mask[:height, :width],
-                planes[index].group,
+                planes[index].name, planes[index].image, None if mask is None else mask[:height, :width], group
             )
         position = self.position(index)
         if isinstance(self.data, np.ndarray):
             image = self.data[position]
         else:
             image = LazyPlane(self.data, position, f"{self.token}-{index}")
-        return Plane(self.plane_name(index), image, mask, group=self.name if self.leading else "")
+        alone = not self.leading or kind == "images"
+        return Plane(self.plane_name(index), image, mask, group="" if alone else self.name)

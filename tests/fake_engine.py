@@ -63,6 +63,9 @@ class FakePredictor:
         self.classes = {0: "background", 1: self._wish}
         self.colours = {1: "#e69f00"}
 
+    def check(self, plane):
+        pass
+
     def predict(self, plane, index=0, probabilities=False):
         if "slow" in self._wish:
             time.sleep(0.15)

@@ -78,6 +78,20 @@ def test_colours_are_measured_one_by_one_and_transparency_is_not(drawn, channels
     assert sum(column.startswith("intensity") for column in rectangle) == 9
 
 
+@pytest.mark.parametrize(("channels", "measured"), [(2, 2), (5, 5), (11, 8)])
+def test_channels_are_measured_one_by_one(drawn, channels, measured):
+    mask, _ = drawn
+    image = np.zeros((*mask.shape, channels), np.uint16)
+    image[mask == 1] = np.arange(channels) * 100
+    rectangle, *_ = rows = measure(mask, image, CLASSES)
+    assert [rectangle[f"intensity_mean_channel_{number + 1}"] for number in range(measured)] == [
+        100 * number for number in range(measured)
+    ]
+    cell, *_ = total([{"plane": 1} | row for row in rows], CLASSES, 2000, 1)
+    assert {*rectangle, *cell} <= {*OBJECT_COLUMNS, *TOTAL_COLUMNS}
+    assert sum(column.startswith("intensity") for column in rectangle) == 3 * measured
+
+
 @pytest.mark.parametrize("dtype", [bool, np.int16, np.float32, np.float64])
 def test_every_type_of_image_is_measured(drawn, dtype):
     mask, image = drawn

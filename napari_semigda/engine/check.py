@@ -17,11 +17,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from napari_semigda.engine.types import MAX_CLASSES, EngineError, Plane, TrainRequest
+from napari_semigda.engine.normalise import MOST_CHANNELS
+from napari_semigda.engine.types import MAX_CLASSES, ContrastName, EngineError, Plane, TrainRequest
 
 MIN_SIDE = 16
 """Shortest side in pixels of an image that can be learnt from: two cells of the latent grid."""
@@ -86,6 +87,16 @@ def check_settings(request: TrainRequest) -> None:
         raise EngineError(f"The seed is {settings.seed}: choose a whole number from 0 to {2**32 - 1}.")
     if not 0 <= settings.unlabelled_weight < np.inf:
         raise EngineError(f"The unlabelled weight is {settings.unlabelled_weight:g}: choose 0 or more (usually 0.3).")
+    _check_channels(settings.channels)
+    if settings.contrast not in get_args(ContrastName):
+        raise EngineError(f"The contrast is {settings.contrast}: choose {' or '.join(get_args(ContrastName))}.")
+
+
+def _check_channels(channels: tuple[int, ...]) -> None:
+    wrong = [each for each in channels if not isinstance(each, int) or each < 1]
+    if wrong or len(channels) > MOST_CHANNELS or len(set(channels)) < len(channels):
+        told = ", ".join(map(str, channels))
+        raise EngineError(f"The channels are {told}: choose up to {MOST_CHANNELS} different ones, counted from 1.")
 
 
 def check_output(path: Path) -> None:
@@ -120,11 +131,7 @@ def check_layout(plane: Plane) -> None:
         raise EngineError(f"{name} has no pixels (its shape is {shape}): remove it.")
     if len(shape) not in (2, 3):
         raise EngineError(
-            f"{name} has {len(shape)} dimensions: only flat images (grey or RGB) can be used, so split it."
-        )
-    if len(shape) == 3 and shape[2] not in (1, 3, 4):
-        raise EngineError(
-            f"{name} has {shape[2]} channels: keep one channel (grey), three (RGB) or four (RGB and transparency)."
+            f"{name} has {len(shape)} dimensions: only flat images, grey or with channels, can be used, so split it."
         )
     if dtype.kind not in "buif":
         raise EngineError(f"{name} holds values of type {dtype}: save it as whole or real numbers.")
@@ -224,7 +231,7 @@ def _check_pixels(plane: Plane) -> float | None:
             bad += int(np.count_nonzero(~finite))
         elif not bad:
             # Transparency says nothing about what is seen, so a picture with an alpha channel is judged by its colours.
-            seen = band[..., :3] if band.ndim == 3 else band
+            seen = band[..., :3] if band.ndim == 3 and band.shape[2] == 4 else band
             low, high = min(low, seen.min()), max(high, seen.max())
     if bad:
         raise EngineError(

@@ -1,51 +1,207 @@
-"""From any pixel type to what the networks see: three channels in [0, 1]."""
+"""From any pixel type and any channels to what the networks see: three channels in [0, 1].
+
+Three numbers a pixel are what the pretrained networks know. One channel is repeated, of two their mean comes third, and
+of more than three the first three are taken unless the user chooses others. Neither torch nor Qt is imported here.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from napari_semigda.engine.types import EngineError, Plane
+
 PERCENTILES = (0.5, 99.5)
+MOST_CHANNELS = 3
+"""That the networks see at once."""
 _SAMPLE = 512  # pixels a side that the percentiles are read from: enough for a robust tail
+_SAMPLE_OF_MANY = 128  # ... of each image, where they are those of all images
+_MANY = 48  # images that those are read from
 
 
 class Contrast(NamedTuple):
-    """The grey values that become 0 and 1, chosen a plane."""
+    """The values of a channel that become 0 and 1."""
 
     low: float
     high: float
 
 
-def find_contrast(image: Any) -> Contrast:
-    """Robust range of a plane: RGB bytes keep their own, everything else is stretched by percentiles.
+_BYTES = Contrast(0.0, 255.0)
+
+
+@dataclass(frozen=True)
+class Input:
+    """Which channels of an image the networks see, and which of their values are black and white.
+
+    Kept in the model file, because prediction must read images in the same way.
+    """
+
+    channels: tuple[int, ...] = (0, 1, 2)
+    """Up to three, counted from 0."""
+    pictures: bool = True
+    """Learnt from grey pictures and 8-bit colours, which are then all taken whatever `channels` says: grey is a colour
+    whose red, green and blue are the same."""
+    joint: bool = False
+    """One range for all channels together, as models of before have it."""
+    ranges: tuple[Contrast, ...] = ()
+    """One for each channel, the same in all images; empty: every image has its own."""
+
+    @classmethod
+    def of_model(cls, header: Mapping[str, Any]) -> Input:
+        """What a model file's header records; models of before it was recorded took pictures only."""
+        entry = header.get("input")
+        if entry is None:
+            return cls(joint=True)
+        ranges = tuple(Contrast(float(low), float(high)) for low, high in entry["ranges"])
+        return cls(tuple(entry["channels"]), entry["pictures"], entry["joint"], ranges)
+
+    def to_json(self) -> dict[str, Any]:
+        """For a header."""
+        return asdict(self)
+
+    def seen(self, image: Any) -> tuple[int, ...]:
+        """Which channels of an (H, W) or (H, W, C) image are seen, counted from 0; some may be missing (`check`)."""
+        count = channel_count(image)
+        if self.pictures and count in (1, 3, 4):
+            return tuple(range(min(count, MOST_CHANNELS)))
+        return self.channels
+
+    def check(self, plane: Plane) -> None:
+        """Refuse an image that lacks a channel."""
+        count, last = channel_count(plane.image), max(self.seen(plane.image)) + 1
+        if last > count:
+            raise EngineError(
+                f"{plane.name} has {count} channel{'s' * (count > 1)}, but channel {last} is wanted: use images with "
+                f"{last} channels or more, or a model trained on the channels that these have."
+            )
+
+    def agrees(self, channels: Sequence[int], contrast: str) -> bool:
+        """Whether this is what a user wants, who may want nothing: no channels, counted from 1, and ``"image"``."""
+        return (not channels or self.channels == tuple(channel - 1 for channel in channels)) and (
+            contrast == "image" or bool(self.ranges)
+        )
+
+    def contrasts(self, image: Any) -> tuple[Contrast, ...]:
+        """What is black and white in each channel that is seen."""
+        if self.ranges and not _is_rgb_bytes(image):
+            last = len(self.ranges) - 1
+            return tuple(self.ranges[min(at, last)] for at in range(len(self.seen(image))))
+        return self.own_contrasts(image)
+
+    def own_contrasts(self, image: Any) -> tuple[Contrast, ...]:
+        """Robust ranges of an image by itself: 8-bit colours keep theirs, all else is stretched by percentiles."""
+        seen = self.seen(image)
+        if seen == (0, 1, 2) and _is_rgb_bytes(image):
+            return (_BYTES,) * 3
+        sample = _sample(image, seen, _SAMPLE)
+        if self.joint:
+            return (_range_of(sample),) * len(seen)
+        return tuple(_range_of(sample[..., at]) for at in range(len(seen)))
+
+    def to_unit(self, pixels: np.ndarray, contrasts: Sequence[Contrast]) -> np.ndarray:
+        """(h, w) or (h, w, C) pixels -> (3, h, w) float32 in [0, 1]; NaN becomes 0, as dark as can be."""
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        seen = self.seen(pixels)
+        unit = np.empty((3, *pixels.shape[:2]), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is beyond the range
+            for at, (channel, (low, high)) in enumerate(zip(seen, contrasts, strict=True)):
+                unit[at] = pixels[..., channel]
+                unit[at] -= low
+                unit[at] /= high - low if high > low else 1.0
+        unit[len(seen) :] = 0.0
+        np.clip(unit, 0.0, 1.0, out=unit)
+        if pixels.dtype.kind == "f":
+            unit[np.isnan(unit)] = 0.0
+        if len(seen) == 1:
+            unit[1:] = unit[0]
+        elif len(seen) == 2:
+            unit[2] = (unit[0] + unit[1]) / 2
+        return unit
+
+
+def choose_input(
+    planes: Sequence[Plane], channels: Sequence[int] = (), contrast: Literal["image", "dataset"] = "image"
+) -> Input:
+    """How the images of a round are read.
 
     Parameters
     ----------
-    image
-        (H, W) or (H, W, C), any real dtype; read through a stride, so a huge array is not loaded.
+    planes
+        All of them; not empty. Only those that `contrast` needs are read, through a stride.
+    channels
+        Which the user wants, counted from 1; none: up to three, the first ones.
+    contrast
+        ``"dataset"``: the same values are black and white in all images; 8-bit colours keep their own all the same.
+
+    Raises
+    ------
+    EngineError
+        When an image lacks a channel that is wanted, or nothing is wanted and the images differ.
     """
-    colour = len(image.shape) == 3 and image.shape[2] >= 3
-    if colour and np.dtype(image.dtype) == np.uint8:
-        return Contrast(0.0, 255.0)
-    steps = [max(1, n // _SAMPLE) for n in image.shape[:2]]
-    sample = np.asarray(image[:: steps[0], :: steps[1]], dtype=np.float32)
-    if colour:
-        sample = sample[..., :3]
+    if channels:
+        chosen = Input(tuple(channel - 1 for channel in channels), pictures=False)
+    else:
+        counts = [channel_count(plane.image) for plane in planes]
+        pictures = all(n == 1 or _is_rgb_bytes(plane.image) for n, plane in zip(counts, planes, strict=True))
+        alike = [min(n, MOST_CHANNELS) if n == 4 else n for n in counts]
+        if not pictures and len(set(alike)) > 1:
+            other = next(at for at, n in enumerate(alike) if n != alike[0])
+            raise EngineError(
+                f"{planes[0].name} has {counts[0]} channel{'s' * (counts[0] > 1)} and {planes[other].name} has "
+                f"{counts[other]}: choose channels that all images have, or train on those that are alike."
+            )
+        chosen = Input(tuple(range(min(MOST_CHANNELS, max(counts)))), pictures)
+    for plane in planes:
+        chosen.check(plane)
+    return replace(chosen, ranges=_ranges_of_all(planes, chosen)) if contrast == "dataset" else chosen
+
+
+def channel_count(image: Any) -> int:
+    """Of an (H, W) or (H, W, C) image."""
+    return image.shape[2] if len(image.shape) == 3 else 1
+
+
+def to_picture(image: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, C) of any real dtype -> (H, W, 3) uint8: what the networks see where nothing was chosen."""
+    rule = choose_input([Plane("", image)])
+    unit = rule.to_unit(image, rule.contrasts(image))
+    return np.round(unit.transpose(1, 2, 0) * 255).astype(np.uint8)
+
+
+def has_channels_to_choose(image: Any) -> bool:
+    """Whether an image is neither grey nor a picture in 8-bit red, green and blue."""
+    return channel_count(image) > 1 and not _is_rgb_bytes(image)
+
+
+def _is_rgb_bytes(image: Any) -> bool:
+    return channel_count(image) in (3, 4) and np.dtype(image.dtype) == np.uint8
+
+
+def _ranges_of_all(planes: Sequence[Plane], chosen: Input) -> tuple[Contrast, ...]:
+    """Percentiles of each channel over some of the images, spread evenly; none where all are 8-bit colours."""
+    grey = [plane.image for plane in planes if not _is_rgb_bytes(plane.image)]
+    few = [grey[int(at)] for at in np.unique(np.linspace(0, len(grey) - 1, _MANY))] if grey else []
+    samples = [_sample(image, chosen.seen(image), _SAMPLE_OF_MANY) for image in few]
+    if not samples:
+        return ()
+    pixels = np.concatenate([sample.reshape(-1, sample.shape[-1]) for sample in samples])
+    return tuple(_range_of(channel) for channel in pixels.T)
+
+
+def _sample(image: Any, seen: Sequence[int], side: int) -> np.ndarray:
+    """(h, w, channels) float32 of an image, about `side` pixels or a little more a side."""
+    steps = [max(1, n // side) for n in image.shape[:2]]
+    with np.errstate(over="ignore"):
+        sample = np.asarray(image[:: steps[0], :: steps[1]], dtype=np.float32)
+    return sample[..., None] if sample.ndim == 2 else sample[..., list(seen)]
+
+
+def _range_of(sample: np.ndarray) -> Contrast:
     sample = sample[np.isfinite(sample)]
     low, high = np.percentile(sample, PERCENTILES) if sample.size else (0.0, 1.0)
     if high <= low and sample.size:  # fewer than 0.5 % of the pixels differ, as on a nearly empty slice
         low, high = float(sample.min()), float(sample.max())
     return Contrast(float(low), float(high))
-
-
-def to_unit(pixels: np.ndarray, contrast: Contrast) -> np.ndarray:
-    """(h, w) or (h, w, C) pixels -> (3, h, w) float32 in [0, 1]; grey is repeated, an alpha channel dropped."""
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    span = contrast.high - contrast.low
-    unit = (pixels[..., :3].astype(np.float32) - contrast.low) / (span if span > 0 else 1.0)
-    unit = np.clip(unit, 0.0, 1.0)
-    if unit.shape[2] != 3:
-        unit = np.repeat(unit[..., :1], 3, axis=2)
-    return np.ascontiguousarray(unit.transpose(2, 0, 1))

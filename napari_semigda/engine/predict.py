@@ -15,6 +15,7 @@ from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.header import class_colours, class_names
 from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.normalise import Input
 from napari_semigda.engine.pose import averaging_pose, posed
 from napari_semigda.engine.ranking import describe
 from napari_semigda.engine.sampling import ClassTable
@@ -53,10 +54,15 @@ class Predictor:
         self.device = pick_device(device)
         self._model, self.header = load_model(Path(model), self.device, source=backbone_source)
         self._view = View.of_model(self.header)
+        self.input = Input.of_model(self.header)
         self._table = ClassTable([c["id"] for c in self.header["classes"]], self.header["sparse"])
         self.class_ids: tuple[int, ...] = self._table.ids
         self.classes: dict[int, str] = class_names(self.header)
         self.colours: dict[int, str] = class_colours(self.header)
+
+    def check(self, plane: Plane) -> None:
+        """Refuse an image that lacks a channel that the model sees, without reading it."""
+        self.input.check(plane)
 
     def predict(self, plane: Plane, index: int = 0, probabilities: bool = False) -> Prediction:
         """The mask of one plane at its own height and width, averaged over two orientations.
@@ -64,10 +70,11 @@ class Predictor:
         Raises
         ------
         EngineError
-            When the plane cannot be read or the computation fails.
+            When the plane cannot be read, lacks a channel that the model sees, or the computation fails.
         """
+        self.check(plane)
         try:
-            picture = PlaneReader([plane]).whole(0, self._view.scale)
+            picture = PlaneReader([plane], self.input).whole(0, self._view.scale)
             belief = believe(self._model, picture, self._view, turns=True)
             prediction = to_prediction(belief, plane, index, self._table, probabilities)
             foreground = 1 - belief.probability[0].cpu().numpy()  # with scribbles: all but the first class

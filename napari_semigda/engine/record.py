@@ -36,6 +36,7 @@ def header_of(run: Round, findings: Findings) -> dict[str, Any]:
         "mapper_width": model.mapper_width,
         "v_share": model.v_share,
         "view": asdict(run.view),
+        "input": run.reader.rule.to_json(),
         "structure_width": run.width,
         "plan": asdict(replace(run.plan, fractions=tuple(clock.passed), checks=tuple(clock.checked))),
         "training": {
@@ -62,5 +63,6 @@ def rounds_before(header: Mapping[str, Any]) -> int:
 
 def _trained_on(run: Round) -> list[str]:
     """Names of the images that its weights without the held-out ones have learnt from, in this round or before."""
-    now = {run.planes[i].name for i in run.teaching if i not in run.examiner.held_out}
+    late = {*run.examiner.held_out, *run.resting}  # taught, if at all, after the last check
+    now = {run.planes[i].name for i in run.teaching if i not in late}
     return sorted(now.union(run.earlier.get("training", {}).get("trained_on", ())))

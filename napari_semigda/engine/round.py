@@ -31,6 +31,7 @@ from napari_semigda.engine.device import describe_device, pick_device
 from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.normalise import Input, choose_input
 from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.pace import measure_pace
 from napari_semigda.engine.planner import Pace, Plan, make_plan, tail_seconds, training_seconds
@@ -41,7 +42,7 @@ from napari_semigda.engine.reporter import Reporter
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock, Events, OpenEnd
 from napari_semigda.engine.types import EngineError, Prediction, Report, Stage, TrainRequest
-from napari_semigda.engine.validate import Examiner, hold_out
+from napari_semigda.engine.validate import Examiner, hold_out, neighbours_of
 from napari_semigda.engine.verdict import Trained, judge
 from napari_semigda.engine.view import PlaneReader, View, choose_view
 from napari_semigda.engine.wording import sentences
@@ -79,7 +80,6 @@ class Round:
         self.device = pick_device(self.settings.device)
         torch.manual_seed(self.settings.seed)
         self.rng = np.random.default_rng(self.settings.seed)
-        self.reader = PlaneReader(self.planes)
         self._start_model()
         self.average = MovingAverage(self.model.trained_parts())
         self.optimiser = self._make_optimiser()
@@ -99,6 +99,7 @@ class Round:
     def _start_model(self) -> None:
         """A new network, or the last round's; classes are colours, so new ones need no new weights."""
         self.earlier = read_header(self.request.init) if self.request.init else {}
+        self.reader = PlaneReader(self.planes, self._input())
         self.table = ClassTable.of(self.planes, self.settings.sparse)
         count = len(self.table.ids)
         if self.earlier:
@@ -119,6 +120,21 @@ class Round:
         if self.settings.compile:
             self.model.compile(dynamic=False)  # crops have one size; pictures of all sizes pass by `forward`
 
+    def _input(self) -> Input:
+        """How images are read: as the user wants it; a correction reads them as the model it goes on from."""
+        wanted = self.settings
+        if not self.earlier:
+            return choose_input(self.planes, wanted.channels, wanted.contrast)
+        rule = Input.of_model(self.earlier)
+        if not rule.agrees(wanted.channels, wanted.contrast):
+            raise EngineError(
+                f"{self.request.init} sees other channels or another contrast, which a correction cannot change: "
+                "choose those of its first round, or train from the start."
+            )
+        for plane in self.planes:
+            rule.check(plane)
+        return rule
+
     def _choose_planes(self) -> None:
         """Who teaches, who is kept back, who stays unlabelled (flat pictures have nothing to say)."""
         training = self.earlier.get("training", {})
@@ -127,7 +143,8 @@ class Round:
         painted = [i for i, plane in enumerate(self.planes) if plane.mask is not None]
         bare = [i for i, plane in enumerate(self.planes) if plane.mask is None and not self.reader.is_flat(i)]
         self.bare = bare if self.settings.unlabelled_weight > 0 else []
-        self.teaching = [i for i in painted if i not in self.held_out]
+        self.resting = neighbours_of(self.planes, self.held_out)
+        self.teaching = [i for i in painted if i not in self.held_out and i not in self.resting]
 
     def _make_plan(self) -> None:
         """What this machine can do in the user's time; in a replay, what the earlier run did."""
@@ -265,7 +282,7 @@ class Round:
     def _let_held_out_help(self) -> None:
         """Painted images are few: once Dice has been measured on the held-out ones, training uses them too."""
         if self.examiner.held_out:
-            self.teaching = sorted([*self.teaching, *self.examiner.held_out])
+            self.teaching = sorted([*self.teaching, *self.resting, *self.examiner.held_out])
             self.objective.labelled = self._sampler(self.teaching, self.rng)
 
     @property

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BackboneName = Literal["auto", "compact", "tiny", "sd"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+ContrastName = Literal["image", "dataset"]
 Stage = Literal["starting", "aligning", "learning", "unlabelled", "checking", "predicting", "done", "stopped"]
 
 MAX_CLASSES = 32
@@ -37,7 +38,7 @@ class Plane:
     name: str
     """What the user calls it: ``"ax031.png"`` or ``"brain, slice 12"``. Used in every message."""
     image: Any
-    """(H, W) or (H, W, C) with C in 1, 3, 4; anything ``np.asarray`` reads (ndarray, memmap, dask, zarr)."""
+    """(H, W) or (H, W, C), any number of channels; anything ``np.asarray`` reads (ndarray, memmap, dask, zarr)."""
     mask: Any | None = None
     """(H, W) class ids in 0..255, or None when the plane is unlabelled."""
     group: str = ""
@@ -66,6 +67,11 @@ class Settings:
     crop: int | None = None  # side of the training crop in pixels; None: from the painted masks and this machine
     batch: int | None = None  # crops a step; None: what suits this machine
     compile: bool = False  # torch.compile: faster steps on a GPU after a minute of compiling; for long runs
+    channels: tuple[int, ...] = ()  # of the images, counted from 1, three at most; none: the first three
+    contrast: ContrastName = "image"  # whose percentiles are black and white: each image's own, or those of all images
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))  # JSON knows lists only
 
 
 @dataclass(frozen=True)

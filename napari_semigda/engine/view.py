@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from napari_semigda.engine.normalise import Contrast, find_contrast, to_unit
+from napari_semigda.engine.normalise import Contrast, Input
 from napari_semigda.engine.pose import ALL_POSES, legal_poses, spread
 from napari_semigda.engine.types import Plane
 
@@ -87,40 +87,52 @@ def thinnest_width(masks: Sequence[np.ndarray]) -> float:
 
 
 class PlaneReader:
-    """Windows of planes at the working scale, in [0, 1]; keeps recently read planes in memory up to a limit."""
+    """Windows of planes at the working scale, in [0, 1]; keeps recently read planes in memory up to a limit.
 
-    def __init__(self, planes: Sequence[Plane]) -> None:
+    Parameters
+    ----------
+    planes
+        What is read.
+    rule
+        Which channels are seen, and in which range.
+    """
+
+    def __init__(self, planes: Sequence[Plane], rule: Input = Input()) -> None:  # noqa: B008 - frozen
         self._planes = planes
-        self._contrast: dict[int, Contrast] = {}
+        self.rule = rule
+        self._contrasts: dict[int, tuple[Contrast, ...]] = {}
         self._arrays: OrderedDict[int, np.ndarray] = OrderedDict()
 
-    def contrast(self, index: int) -> Contrast:
-        """The plane's grey range, found once."""
-        if index not in self._contrast:
-            self._contrast[index] = find_contrast(self._pixels(index))
-        return self._contrast[index]
+    def contrasts(self, index: int) -> tuple[Contrast, ...]:
+        """The range of each channel of the plane, found once."""
+        if index not in self._contrasts:
+            self._contrasts[index] = self.rule.contrasts(self._pixels(index))
+        return self._contrasts[index]
 
     def is_flat(self, index: int) -> bool:
-        """Whether the plane holds one grey value only."""
-        contrast = self.contrast(index)
-        return contrast.low >= contrast.high
+        """Whether the plane holds one value only, in every channel that is seen."""
+        own = self.rule.own_contrasts(self._pixels(index)) if self.rule.ranges else self.contrasts(index)
+        return all(low >= high for low, high in own)
 
     def glimpse(self, index: int) -> Tensor:
         """(3, h, w) float32 in [0, 1], about `_GLIMPSE` pixels a side: every so manieth pixel, so that it is quick."""
         rows, columns = (max(1, n // _GLIMPSE) for n in self._planes[index].size)
         pixels = np.asarray(self._pixels(index)[::rows, ::columns])
-        return torch.from_numpy(to_unit(pixels, self.contrast(index)))
+        return self._unit(index, pixels)
 
     def window(self, index: int, top: int, left: int, height: int, width: int) -> Tensor:
         """(3, height, width) float32 in [0, 1], in image pixels; beyond the border the picture is reflected."""
         pixels = read_reflected(self._pixels(index), top, left, height, width)
-        return torch.from_numpy(to_unit(pixels, self.contrast(index)))
+        return self._unit(index, pixels)
 
     def whole(self, index: int, scale: float) -> Tensor:
         """(3, h, w) float32 in [0, 1]: the whole plane at a working scale."""
         height, width = self._planes[index].size
-        unit = torch.from_numpy(to_unit(np.asarray(self._pixels(index)), self.contrast(index)))
+        unit = self._unit(index, np.asarray(self._pixels(index)))
         return resize_picture(unit, scaled_size(height, width, scale))
+
+    def _unit(self, index: int, pixels: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.rule.to_unit(pixels, self.contrasts(index)))
 
     def _pixels(self, index: int) -> np.ndarray:
         if index in self._arrays:

@@ -128,7 +128,9 @@ def _read_files(path: Path, files: tuple[Path, ...]) -> Source:
     affine = affine_of(slices)
     depth = float(np.linalg.norm(affine[:3, 2])) if first.is_placed and len(slices) > 1 else None
     window = window_of(first.head, first.shared)
-    return Source(path, planes, first.spacing, None, depth=depth, affine=affine, window=window)
+    return Source(
+        path, planes, first.spacing, None, depth=depth, affine=affine, window=window, axis="z" * (depth is not None)
+    )
 
 
 def _head(path: Path) -> Any:

@@ -46,6 +46,7 @@ def _read(path: Path) -> Source:
         unit,
         depth if shape[2] > 1 else None,
         image.affine,
+        axis="z" if shape[2] > 1 else "t" * (shape[3] > 1),
         volumes=shape[3],
     )
 

@@ -73,7 +73,9 @@ def _read(path: Path) -> Source:
         planes.append(LazyImage(title, shape, dtype, partial(part, ()), part))
     unit, (height, width, depth) = _sizes(image)
     spacing = (height, width) if height and width else None
-    return Source(path, tuple(planes), spacing, image, unit, depth if "z" in names else None)
+    long = {name for at, name in enumerate(names) if array.shape[at] > 1}
+    axis = next((name for name in "zt" if name in long), "")
+    return Source(path, tuple(planes), spacing, image, unit, depth if "z" in names else None, axis=axis)
 
 
 def _image(path: Path, root: Any) -> _Image:

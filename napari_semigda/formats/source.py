@@ -71,6 +71,9 @@ class Source:
     """(4, 4) from (row, column, plane) to millimetres right, anterior and superior, where the file tells the place."""
     window: tuple[float, float] | None = None
     """Values to show as black and as white, where the file recommends them. Pixels are never cut off at them."""
+    axis: str = ""
+    """What counts the planes: ``"z"`` for the slices of one volume, ``"t"`` for points in time, empty where the file
+    does not tell."""
     volumes: int = 1
     """Of how many volumes, one after the other and alike, the planes are the slices: the time points of a scan."""
 

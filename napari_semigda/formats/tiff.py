@@ -63,13 +63,14 @@ def _read(path: Path) -> Source:
             tags = {"resolution": page.resolution, "resolutionunit": page.resolutionunit}
         sizes = _sizes(tif)
         layout = _layout(tif, series[0][1], tags) if len(series) == 1 else _Layout(tags)
-        deep = len(series) == 1 and "Z" in series[0][1].axes
+        axes = series[0][1].axes if len(series) == 1 else ""
+        axis = next((name.lower() for name in "ZT" if name in axes), "")
     names = plane_names(path.name, TIFF.word, len(parts))
     planes = tuple(LazyImage(name, *part) for name, part in zip(names, parts, strict=True))
     if sizes is None:
-        return Source(path, planes, None, layout)
+        return Source(path, planes, None, layout, axis=axis)
     unit, height, width, depth = sizes
-    return Source(path, planes, (height, width), layout, unit, depth if deep else None)
+    return Source(path, planes, (height, width), layout, unit, depth if axis == "z" else None, axis=axis)
 
 
 def _sizes(tif) -> tuple[str, float, float, float | None] | None:
@@ -138,9 +139,14 @@ def _parts(path: Path, number: int, series) -> list[tuple[tuple[int, ...], np.dt
             f"{path} speaks of {lost} planes that are not in it (an OME-TIFF in several files?): put all its files "
             "into one folder again, or save it as one file."
         )
-    one_a_page = axes.replace("S", "").endswith("YX") and colour != "C"
-    if one_a_page and count == len(series.pages) and not lost:
-        return [(shape, dtype, partial(_load_page, path, page.index, shape)) for page in series.pages]
+    if axes.replace("S", "").endswith("YX") and not lost:  # a page holds one plane, or one channel of it
+        pages = [page.index for page in series.pages]
+        if colour != "C" and count == len(pages):
+            return [(shape, dtype, partial(_load_page, path, index, shape)) for index in pages]
+        if colour == "C" and count * shape[2] == len(pages):
+            stored = np.reshape(pages, [series.shape[i] for i in range(len(axes)) if i not in inner[:2]])
+            channels = np.moveaxis(stored, [axis for axis in axes if axis not in "YX"].index("C"), -1)
+            return [(shape, dtype, partial(_load_channels, path, each, shape)) for each in channels.reshape(count, -1)]
     changed = path.stat().st_mtime_ns
     return [(shape, dtype, partial(_load_part, path, changed, number, order, shape, i)) for i in range(count)]
 
@@ -156,6 +162,11 @@ def _load_page(path: Path, index: int, shape: tuple[int, ...]) -> np.ndarray:
                 raise
             pixels = _load_compressed_page(path, index)
     return pixels if pixels.shape == shape else np.moveaxis(pixels, 0, -1)  # colours may be stored one after the other
+
+
+def _load_channels(path: Path, pages: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A plane whose channels are a page each."""
+    return np.stack([_load_page(path, int(index), shape[:2]) for index in pages], axis=-1)
 
 
 def _load_compressed_page(path: Path, index: int) -> np.ndarray:

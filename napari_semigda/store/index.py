@@ -6,7 +6,7 @@ Version 1::
      "classes": [{"id": 1, "name": "nucleus", "colour": "#e69f00"}],
      "scribbles": false,
      "images": [{"file": "ax01.png", "bytes": 48213, "modified": 1790000000000000000, "checksum": "9f2c...",
-                 "dtype": "uint8", "planes": [[200, 160]], "spacing": null,
+                 "dtype": "uint8", "planes": [[200, 160]], "spacing": null, "window": null,
                  "verified": [], "skipped": [], "empty": []}],
      "rounds": [{"number": 1, "model": "round-1.semigda", "dice": 0.91, "held_out": ["ax07.png"],
                  "dice_by_class": {"1": 0.91}, "dice_by_image": {"ax07.png": 0.91}, "labelled": 4,
@@ -57,6 +57,7 @@ class Entry:
     verified: set[int] = field(default_factory=set)  # planes whose masks are the truth
     skipped: set[int] = field(default_factory=set)  # planes that were suggested and not wanted
     empty: set[int] = field(default_factory=set)  # planes without paint that truly hold none of the classes
+    window: tuple[float, float] | None = None  # values to show as black and white, where the file recommends them
 
 
 @dataclass
@@ -196,24 +197,25 @@ def _entry(item: Any) -> Entry:
         *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)),
     ):
         raise ValueError(f"{dtype} is no type of pixels")
-    spacing = _of(item, "spacing", list, type(None))
     return Entry(
         plain_name(_of(item, "file", str)),
         _of(item, "bytes", int),
         _of(item, "modified", int),
         dtype,
         planes,
-        None if spacing is None else (_number(spacing[0]), _number(spacing[1])),
+        _pair(item, "spacing"),
         _of(item, "checksum", str),
         *(
             {_of({"": plane}, "", int) for plane in _of({"empty": []} | item, kind, list)}
             for kind in ("verified", "skipped", "empty")
         ),
+        _pair({"window": None} | item, "window"),  # unknown to versions before
     )
 
 
 def _round(item: Any) -> RoundEntry:
     settings, known = _of(item, "settings", dict), {each.name for each in fields(Settings)}
+    channels = [_small(channel, 1) for channel in _of({"channels": []} | settings, "channels", list)]
     dice = _of(item, "dice", float, int, type(None))
     return RoundEntry(
         _of(item, "number", int),
@@ -225,7 +227,7 @@ def _round(item: Any) -> RoundEntry:
         _number(_of(item, "seconds", float, int)),
         _of(item, "stopped", bool),
         _of(item, "date", str),
-        Settings(**{name: value for name, value in settings.items() if name in known}),
+        Settings(**{name: value for name, value in settings.items() if name in known} | {"channels": channels}),
         {name: _number(dice) for name, dice in _of({"dice_by_image": {}} | item, "dice_by_image", dict).items()},
         _of({"before": None} | item, "before", int, type(None)),
         _of({"kept_before": False} | item, "kept_before", bool),
@@ -241,6 +243,15 @@ def _of(item: Any, key: str, *kinds: type) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise ValueError(f"{key} is {value!r:.40}")
     return value
+
+
+def _pair(item: Any, key: str) -> tuple[float, float] | None:
+    pair = _of(item, key, list, type(None))
+    if pair is None:
+        return None
+    if len(pair) != 2:
+        raise ValueError(f"{key} is {pair!r:.40}")
+    return _number(pair[0]), _number(pair[1])
 
 
 def _checked(good: Callable[[Any], bool]) -> Callable[..., Any]:

@@ -39,7 +39,8 @@ def look_at(path: Path) -> Entry:
     spacing = source.spacing
     if spacing is not None and source.unit == "um":  # a project tells all sizes in millimetres
         spacing = (spacing[0] / 1000, spacing[1] / 1000)
-    return Entry(path.name, size, date, dtype, shapes, spacing)
+    window = None if source.window is None else (float(source.window[0]), float(source.window[1]))
+    return Entry(path.name, size, date, dtype, shapes, spacing, window=window)
 
 
 def refresh(folder: Path, known: list[Entry]) -> tuple[list[Entry], list[Entry], list[str]]:
@@ -107,7 +108,7 @@ def planes_of(folder: Path, entry: Entry) -> Iterator[StackPlane]:
         image = LazyImage(
             name, shape, np.dtype(entry.dtype), partial(_load, path, number), partial(_part, path, number, shape)
         )
-        yield StackPlane(name, entry.file if several else "", image)
+        yield StackPlane(name, entry.file if several else "", image, entry.window)
 
 
 def _load(path: Path, number: int) -> np.ndarray:

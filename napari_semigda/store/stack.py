@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from napari_semigda.engine.check import HUGE
+from napari_semigda.engine.normalise import channel_count, has_channels_to_choose, to_picture
 from napari_semigda.engine.types import EngineError
 
 KEPT_BYTES = 64 * 2**20
@@ -31,6 +32,8 @@ class StackPlane:
     """The file's name when it has several planes, else empty."""
     image: Any
     """(H, W) or (H, W, C), read with ``np.asarray`` as it is stored."""
+    window: tuple[float, float] | None = None
+    """Values to show as black and as white, where the file recommends them."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -39,7 +42,10 @@ class StackPlane:
 
 
 class FileStack:
-    """(N, H, W), or (N, H, W, 3) when any image has colours; planes are read one by one and few are kept.
+    """(N, H, W), or (N, H, W, 3) when any image has channels; planes are read one by one and few are kept.
+
+    Where the channels are not red, green and blue in 8 bits, every image is shown as `normalise.to_picture` makes it,
+    which is how the networks see it by default. `planes` have the values as they are stored.
 
     Parameters
     ----------
@@ -54,11 +60,12 @@ class FileStack:
         self._say = say
         self._said: set[int] = set()
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
-        self.rgb = any(len(plane.image.shape) == 3 and plane.image.shape[2] >= 3 for plane in planes)
+        self.rgb = any(channel_count(plane.image) > 1 for plane in planes)
         height, width = (max(plane.size[axis] for plane in planes) for axis in (0, 1))
         self.shape = (len(planes), height, width, *((3,) if self.rgb else ()))
         self.dtype = np.result_type(*{np.dtype(plane.image.dtype) for plane in planes})
-        if self.dtype == bool:
+        self._stretched = any(has_channels_to_choose(plane.image) for plane in planes)
+        if self.dtype == bool or self._stretched:
             self.dtype = np.dtype(np.uint8)
 
     @property
@@ -93,9 +100,12 @@ class FileStack:
         return np.asarray(self[:], dtype=dtype)
 
     def limits(self) -> tuple[float, float]:
-        """Darkest and brightest value to show, from a few images spread over the stack."""
+        """Darkest and brightest value to show: as the files recommend, or from a few images spread over the stack."""
         if self.dtype == np.uint8:
             return 0.0, 255.0
+        windows = {plane.window for plane in self.planes}
+        if None not in windows:
+            return min(low for low, _ in windows), max(high for _, high in windows)
         few = {int(at) for at in np.linspace(0, len(self) - 1, 5)}
         seen = [self._plane(at) for at in sorted(few)]
         finite = [plane[np.abs(plane.astype(np.float64)) < HUGE] for plane in seen]  # False for NaN
@@ -124,7 +134,9 @@ class FileStack:
             return canvas
         if pixels.dtype == bool:
             pixels = pixels.astype(np.uint8) * 255
-        if pixels.ndim == 3 and not self.rgb:
+        if self._stretched:
+            pixels = to_picture(pixels)
+        elif pixels.ndim == 3 and not self.rgb:
             pixels = pixels[..., 0]
         elif self.rgb:
             pixels = pixels[..., None] if pixels.ndim == 2 else pixels[..., : 3 if pixels.shape[2] >= 3 else 1]

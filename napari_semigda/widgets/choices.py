@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, Container, Select, SpinBox
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, Signal
 from qtpy.QtWidgets import QButtonGroup, QComboBox, QGridLayout, QRadioButton, QSizePolicy, QVBoxLayout, QWidget
@@ -12,8 +12,14 @@ from superqt import QCollapsible
 
 from napari_semigda.engine.planner import TimeName, chosen_time
 from napari_semigda.engine.types import Settings
+from napari_semigda.stacks import ImageStack, StackName
 
 NOTHING = "(none)"
+_KINDS: tuple[tuple[StackName, str], ...] = (
+    ("slices", "One volume"),
+    ("times", "Time points"),
+    ("images", "Separate images"),
+)
 
 
 class LayerChoice(QWidget):
@@ -122,6 +128,14 @@ class AdvancedValue:
     unlabelled: bool = True
     seed: int = 0
     afresh: bool = False
+    channels: tuple[int, ...] = ()
+    contrast: str = "image"
+    stack: str = "auto"
+
+    @property
+    def kind(self) -> StackName | None:
+        """What the user says that the slices of a stack are; None when nothing."""
+        return None if self.stack == "auto" else self.stack
 
     def settings(self, time: TimeName, correction: bool, sparse: bool = False) -> Settings:
         """For the engine: all this, the style of painting, and a time, of which a correction takes a fifth."""
@@ -131,6 +145,8 @@ class AdvancedValue:
             device=self.device,
             sparse=sparse,
             seed=self.seed,
+            channels=self.channels,
+            contrast=self.contrast,
         )
         return plain if self.unlabelled else replace(plain, unlabelled_weight=0.0)
 
@@ -170,10 +186,39 @@ class Advanced(QCollapsible):
             "mind about what belongs to a class, or when corrections no longer help. Left off, a round goes on from "
             "the model in use and takes a fifth of the time.",
         )
+        self.channels = Select(
+            label="Channels",
+            choices=[],
+            tooltip="Which channels to learn from: up to three, Ctrl+click for several; none chosen takes the first "
+            "three. The model keeps the choice, and later rounds go on with it.",
+        )
+        self.channels.native.setMaximumHeight(90)
+        self.contrast = ComboBox(
+            label="Contrast",
+            choices=[("Each image by itself", "image"), ("All images alike", "dataset")],
+            tooltip="What is black and what is white. All images alike suits CT and measured values, where a grey "
+            "value means something; each by itself suits photographs and microscopes. 8-bit colours stay as they are. "
+            "The model keeps the choice, and later rounds go on with it.",
+        )
+        self.stack = ComboBox(
+            label="Slider",
+            choices=[("Automatic", "auto")],
+            tooltip="What the slider goes through. Neighbouring slices of one volume, or points in time, look alike: "
+            "beside one that is kept back to measure the Dice, none is learnt from until it is measured. Separate "
+            "images have no neighbours.",
+        )
         self._form = Container(
-            widgets=[self.device, self.backbone, self.seed, self.unlabelled, self.afresh], labels=True
+            widgets=[
+                *(self.device, self.backbone, self.seed, self.channels, self.contrast, self.stack),
+                *(self.unlabelled, self.afresh),
+            ],
+            labels=True,
         )
         self._form.margins = (0, 0, 0, 0)
+        for each in (self.channels, self.contrast, self.stack):  # long words must not make the dock wider
+            each.native.setMinimumWidth(90)
+            each.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.show_stack(None)
         self._form.changed.connect(lambda _: self.valueChanged.emit(self.value()))
         self.addWidget(self._form.native)
 
@@ -192,13 +237,29 @@ class Advanced(QCollapsible):
             self.unlabelled.value,
             self.seed.value,
             self.afresh.value,
+            tuple(self.channels.value),
+            self.contrast.value,
+            self.stack.value,
         )
+
+    def show_stack(self, stack: ImageStack | None) -> None:
+        """Offer what there is to choose for these images; what was chosen for others is forgotten."""
+        count = 0 if stack is None else stack.channels
+        several = stack is not None and len(stack) > 1
+        with self._form.changed.blocked():
+            self.channels.choices = [(f"Channel {number}", number) for number in range(1, count + 1)]
+            self.channels.value = []
+            self.stack.value = "auto"
+            guess = f" ({dict(_KINDS)[stack.kind].lower()})" if several else ""
+            self.stack.choices = [(f"Automatic{guess}", "auto"), *((word, kind) for kind, word in _KINDS)]
+        self.channels.visible = count > 0
+        self.stack.visible = several
 
     def setValue(self, value: AdvancedValue) -> None:  # noqa: N802 - Qt's way
         """Set everything; announced once."""
         with self._form.changed.blocked():
             for name, setting in vars(value).items():
-                getattr(self, name).value = setting
+                getattr(self, name).value = list(setting) if name == "channels" else setting
         self.valueChanged.emit(value)
 
     def enable_form(self, enabled: bool) -> None:

@@ -57,7 +57,8 @@ class Exporter:
         example = Path(self._folder.name) / "example.tif"
         try:
             pixels = np.asarray(image)
-            tifffile.imwrite(example, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack")
+            colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
+            tifffile.imwrite(example, pixels, photometric="rgb" if colour else "minisblack")
         except (OSError, ValueError) as error:
             raise EngineError(f"The model could not be made ready for export ({error}): free some space.") from error
         copy = save(example.with_name("model.semigda"))

@@ -15,7 +15,7 @@ from napari_semigda.classes import with_found
 from napari_semigda.engine.types import EngineError, Prediction
 from napari_semigda.project import Project
 from napari_semigda.stacks import ImageStack
-from napari_semigda.widgets import opened, place, words, writing
+from napari_semigda.widgets import opened, opening, place, words, writing
 from napari_semigda.widgets.class_keys import ClassKeys
 from napari_semigda.widgets.colours import class_colormap
 from napari_semigda.widgets.history import History
@@ -84,13 +84,14 @@ class LayerBridge:
         return [x for x in reversed(self.viewer.layers) if isinstance(x, Labels) and role(x) in (None, "masks")]
 
     def choose_image(self, layer: Image | None) -> None:
-        """Work on the images of `layer`; the project of a layer chosen before is found again.
+        """Work on the images of `layer`, with their channels together; the project of one chosen before is found again.
 
         Raises
         ------
         EngineError
             When the layer holds no images; no layer is chosen then.
         """
+        layer = layer and opening.channels_together(self.viewer, layer)
         if same(layer, self.image):
             return
         self._reader.finish()
@@ -114,7 +115,8 @@ class LayerBridge:
             return known
         if known is not None:
             known.close()
-        project = Project(ImageStack(layer.name, data, layer.rgb))
+        axis = layer.axis_labels[-3] if layer.ndim > 2 else ""  # colours have none
+        project = Project(ImageStack(layer.name, data, layer.rgb, axis=axis))
         self._keep(project, layer)
         return project
 

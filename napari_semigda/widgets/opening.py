@@ -1,12 +1,22 @@
-"""Files that napari cannot read by itself, or not with the size of their pixels, as layers: NIfTI and DICOM."""
+"""Files that napari cannot read by itself, or not with the size of their pixels and their channels, as layers."""
 
 from collections.abc import Callable
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from napari.layers import Image
+
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats import Source, is_image, open_source, stem_of
+from napari_semigda.formats import LazyImage, Source, is_image, open_source, stem_of
 from napari_semigda.store.stack import FileStack, StackPlane
+
+KEY = "semigda_channels"
+"""In the metadata of a layer that `channels_together` has dealt with."""
+_CHANNEL = ("c", "ch", "channel", "channels")
+_MOST_CHANNELS = 64  # an axis that is longer is something else, whatever it is called
 
 
 def image_reader(path: str | list[str]) -> Callable[[Any], list[tuple]] | None:
@@ -27,25 +37,101 @@ def image_reader(path: str | list[str]) -> Callable[[Any], list[tuple]] | None:
     return read
 
 
-def _layer(sources: list[Source], say: Callable[[str], object]) -> tuple[FileStack, dict[str, Any], str]:
+def _layer(
+    sources: list[Source], say: Callable[[str], object] = lambda sentence: None
+) -> tuple[FileStack, dict[str, Any], str]:
     """The planes of some files as one lazy layer, with the size that the first one tells."""
     first = sources[0]
     planes = [
-        StackPlane(image.name, source.path.name if len(source.planes) > 1 else "", image)
+        StackPlane(image.name, source.path.name if len(source.planes) > 1 else "", image, source.window)
         for source in sources
         for image in source.planes
     ]
     stack = FileStack(planes, say)
     known = first.spacing is not None and all(source.spacing == first.spacing for source in sources)
-    deep = known and len(sources) == 1 and first.depth is not None and first.volumes == 1
+    alone = len(sources) == 1
+    deep = known and alone and first.depth is not None and first.volumes == 1
     unit = first.unit if known else "pixel"
     options = {
         "name": stem_of(first.path),
         "rgb": stack.rgb,
         "multiscale": False,
-        "contrast_limits": None if stack.rgb else first.window or stack.limits(),
+        "contrast_limits": None if stack.rgb else stack.limits(),
         "scale": (first.depth if deep else 1.0, *(first.spacing if known else (1.0, 1.0))),
         "units": (unit if deep else "pixel", unit, unit),
-        "axis_labels": ("z" if deep else "image", "y", "x"),
+        "axis_labels": ((alone and first.axis) or "image", "y", "x"),
     }
     return stack, options, "image"
+
+
+def channels_together(viewer: Any, layer: Image) -> Image:
+    """The layer to work on when `layer` is chosen: one more where its channels lie along a slider, else itself.
+
+    napari shows an axis of channels as a slider, so that each channel looks like an image of its own. That there are
+    channels is told by the file, or by the name of the axis; nothing is read. It is done once: who then chooses the
+    first layer again wants it as it is.
+    """
+    from napari.utils.notifications import show_info
+
+    if layer.rgb or layer.ndim < 3 or KEY in layer.metadata or isinstance(layer.data, FileStack):
+        return layer
+    data = layer.data[0] if layer.multiscale else layer.data
+    made = _of_file(layer, data.shape) or _of_axes(layer, data)
+    if made is None:
+        return layer
+    layer.metadata[KEY] = made.metadata[KEY] = True
+    layer.visible = False
+    viewer.add_layer(made)
+    show_info(
+        f"{layer.name} has channels along a slider: {made.name} shows each image with its channels together. "
+        f"{layer.name} is hidden; remove it if you have no use for it."
+    )
+    return made
+
+
+def _of_file(layer: Image, shape: tuple[int, ...]) -> Image | None:
+    """Opened anew from the file, where that has channels and nothing else than the layer."""
+    path = Path(layer.source.path) if layer.source.path else None
+    if path is None or not path.exists() or not is_image(path):
+        return None
+    try:
+        source = open_source(path)
+    except EngineError:
+        return None
+    values = sum(prod(plane.shape) for plane in source.planes)
+    if values != prod(shape):
+        return None
+    if all(len(plane.shape) == 2 for plane in source.planes):
+        return None
+    data, options, _ = _layer([source])
+    return Image(data, **(options | {"name": f"{layer.name} channels"}))
+
+
+def _of_axes(layer: Image, data: Any) -> Image | None:
+    """Put together from the layer itself, where one of its axes is called channel."""
+    found = [axis for axis, label in enumerate(layer.axis_labels[:-2]) if label.lower() in _CHANNEL]
+    if len(found) != 1 or not 1 < data.shape[found[0]] <= _MOST_CHANNELS:
+        return None
+    (channel,) = found
+    kept = [axis for axis in range(layer.ndim) if axis != channel]
+    leading = [data.shape[axis] for axis in kept[:-2]]
+    shape = (*data.shape[-2:], data.shape[channel])
+
+    def load(position: tuple[int, ...]) -> np.ndarray:
+        where = [*position[:channel], slice(None), *position[channel:]]
+        return np.moveaxis(np.asarray(data[tuple(where)]), 0, -1)
+
+    several = prod(leading) > 1
+    planes = [
+        StackPlane(
+            name := f"{layer.name}, slice {', '.join(map(str, at))}" if several else layer.name,
+            layer.name if several else "",
+            LazyImage(name, shape, np.dtype(data.dtype), partial(load, at)),
+        )
+        for at in np.ndindex(*leading)
+    ]
+    stack = FileStack(planes)
+    first = layer.scale[kept[-3]] if len(leading) == 1 else 1.0
+    label = layer.axis_labels[kept[-3]] if len(leading) == 1 else "image"
+    scale, labels = (first, *layer.scale[-2:]), (label, *layer.axis_labels[-2:])
+    return Image(stack, name=f"{layer.name} channels", rgb=stack.rgb, multiscale=False, scale=scale, axis_labels=labels)

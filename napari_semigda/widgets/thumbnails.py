@@ -11,6 +11,8 @@ from PIL import Image
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
 
+from napari_semigda.engine.normalise import to_picture
+
 SIZE = (44, 34)
 """Width and height at most, in pixels."""
 KEPT = 400
@@ -135,7 +137,7 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     step = max(1, min(pixels.shape[0] // (2 * SIZE[1]), pixels.shape[1] // (2 * SIZE[0])))
     small = pixels[::step, ::step]
     if small.ndim == 3:
-        small = small[..., :3] if small.shape[2] >= 3 else small[..., 0]
+        small = to_picture(small) if small.shape[2] > 1 else small[..., 0]
     if small.dtype != np.uint8:
         values = np.nan_to_num(small.astype(np.float32))
         low, high = np.percentile(values, (1, 99))

@@ -176,6 +176,7 @@ class TrainDock(TrainView):
         self._listening = self.bridge.project
         if self._listening is not None:
             self._listening.rounds.changed.connect(self._on_rounds)
+        self.advanced.show_stack(None if self._listening is None else self._listening.stack)
         self._on_rounds()
         self._on_layers()
 

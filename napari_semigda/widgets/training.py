@@ -180,7 +180,8 @@ class Training:
         if self._bridge.project is None or self._bridge.masks is None:
             raise EngineError(words.ASK_FOR[State.NO_MASKS])
         (_, advanced), (settings, _) = self._wanted(), self._plan()
-        return self._bridge.project.snapshot(self.tune(settings), self._bridge.plane_in_view(), advanced.afresh)
+        view = self._bridge.plane_in_view()
+        return self._bridge.project.snapshot(self.tune(settings), view, advanced.afresh, advanced.kind)
 
     # -- following the layers ---------------------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ def spoiled(value):
         (spoiled(1e31).astype(np.float64), "values up to 1e+31"),
         (spoiled(np.finfo(np.float32).min), "values up to 3.4e+38"),
         (np.full((24, 30), 7, np.uint8), "every pixel is 7"),
-        (picture(3, (24, 30, 2)), "2 channels"),
+        (np.full((24, 30, 2), 7, np.uint8), "every pixel is 7"),
         (picture(3, (24, 30, 3, 3)), "4 dimensions"),
         (np.zeros((0, 30), np.uint8), "no pixels"),
         (picture(3, (24, 15)), "only 24 x 15 pixels"),

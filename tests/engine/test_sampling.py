@@ -6,7 +6,6 @@ import torch
 
 from napari_semigda.engine.augment import Augmentation, borrow_colours
 from napari_semigda.engine.metrics import dice
-from napari_semigda.engine.normalise import find_contrast, to_unit
 from napari_semigda.engine.predict import Predictor
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.train import Trainer
@@ -67,18 +66,6 @@ def test_width_of_a_strip_and_scale():
 def test_windows_beyond_the_border_are_reflections():
     pixels = np.arange(12).reshape(3, 4)
     assert np.array_equal(read_reflected(pixels, -2, -1, 7, 6), np.pad(pixels, ((2, 2), (1, 1)), mode="reflect"))
-
-
-def test_contrast_ignores_hot_pixels_and_keeps_rgb_bytes():
-    rng = np.random.default_rng(0)
-    grey = rng.normal(1000, 50, (100, 100)).astype(np.float32)
-    grey[0, 0] = 1e9
-    assert find_contrast(grey).high < 1500
-    assert find_contrast(np.zeros((5, 5, 3), np.uint8)) == (0.0, 255.0)
-    unit = to_unit(grey, find_contrast(grey))
-    assert unit.shape == (3, 100, 100)
-    assert 0 <= unit.min() < 0.1
-    assert 0.9 < unit.max() <= 1
 
 
 def test_crops_follow_the_classes_not_the_area():

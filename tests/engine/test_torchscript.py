@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
-from napari_semigda.engine.normalise import find_contrast, to_unit
+from napari_semigda.engine.normalise import Input
 from napari_semigda.engine.predict import Predictor
 from napari_semigda.engine.torchscript import TOLERANCE, save_torchscript, to_torchscript
 from napari_semigda.engine.types import EngineError, Plane
@@ -36,7 +36,7 @@ def looking(tiny_run, tmp_path_factory):
 
 
 def difference(path, graph, image):
-    unit = torch.from_numpy(to_unit(image, find_contrast(image)))
+    unit = torch.from_numpy(Input().to_unit(image, Input().contrasts(image)))
     with torch.inference_mode(), torch.jit.optimized_execution(False):  # optimising takes seconds for each new size
         seen = graph(unit[None] if image.ndim == 3 else unit[None, :1])[0].numpy()
     ours = Predictor(path, "cpu").predict(Plane("x", image), probabilities=True).probabilities

@@ -79,6 +79,30 @@ def test_channels_come_last_wherever_they_are_stored(tmp_path, kind, axes, shape
     np.testing.assert_array_equal(read_mask(written, source), ids_for(source))
 
 
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [("CYX", (2, 20, 30)), ("ZCYX", (4, 5, 20, 30)), ("CZYX", (2, 4, 20, 30)), ("TZCYX", (2, 3, 7, 20, 30))],
+)
+def test_any_number_of_channels(tmp_path, kind, axes, shape):
+    if kind == "imagej" and axes == "CZYX":
+        pytest.skip("ImageJ knows one order")
+    pixels, path = noise(shape, np.uint16), tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, metadata={"axes": axes}, photometric="minisblack", **{kind: True})
+    channels = axes.index("C")
+    expected = np.moveaxis(pixels, channels, -1).reshape(-1, 20, 30, shape[channels])
+    np.testing.assert_array_equal(planes_of(path), expected)
+    assert open_source(path).axis == ("z" if "Z" in axes else "")
+
+
+def test_a_plane_with_channels_is_read_without_the_others(tmp_path, monkeypatch):
+    pixels = noise((4, 5, 20, 30))
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, metadata={"axes": "ZCYX"})
+    source = open_source(tmp_path / "a.tif")
+    monkeypatch.setattr("napari_semigda.formats.tiff._load_series", None)
+    np.testing.assert_array_equal(np.asarray(source.planes[1]), np.moveaxis(pixels[1], 0, -1))
+
+
 @pytest.mark.parametrize(("axes", "order"), [("ZXY", (0, 2, 1)), ("YZX", (1, 0, 2)), ("XYZ", (2, 1, 0))])
 def test_axes_in_another_order_are_sorted(tmp_path, axes, order):
     pixels = noise((20, 20, 20))  # a cube: nothing but the names tells them apart
