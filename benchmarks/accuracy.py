@@ -66,10 +66,8 @@ def train_semigda(arm: str, pool: list, settings, folder: Path):
     from napari_semigda.engine.checkpoint import load_model
     from napari_semigda.engine.device import pick_device
     from napari_semigda.engine.header import read_header
-    from napari_semigda.engine.sampling import ClassTable
     from napari_semigda.engine.train import Trainer
     from napari_semigda.engine.types import TrainRequest
-    from napari_semigda.engine.view import View
 
     if arm == "semigda-supervised":
         settings = replace(settings, unlabelled_weight=0.0)
@@ -79,9 +77,7 @@ def train_semigda(arm: str, pool: list, settings, folder: Path):
     else:
         last = list(Trainer().fit(request))[-1]
         model, _ = load_model(request.out, pick_device(settings.device))
-    header = read_header(request.out)
-    table = ClassTable([c["id"] for c in header["classes"]], header["sparse"])
-    return look_with(model, View.of_model(header), table), last.step, last.dice
+    return look_with(model, read_header(request.out)), last.step, last.dice
 
 
 @app.command()

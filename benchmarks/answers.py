@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from napari_semigda.engine.metrics import average, dice, mean_foreground, score, summarise
 from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.normalise import Input
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane
@@ -30,11 +31,13 @@ class Answer(NamedTuple):
 Look = Callable[[Plane], Answer]
 
 
-def look_with(model: SemiGDA, view: View, table: ClassTable) -> Look:
-    """Plane -> answer, by the very prediction that the product makes."""
+def look_with(model: SemiGDA, header: Mapping[str, Any]) -> Look:
+    """Plane -> answer, by the very prediction that the product makes, with what the model's file records."""
+    view, rule = View.of_model(header), Input.of_model(header)
+    table = ClassTable([entry["id"] for entry in header["classes"]], header["sparse"])
 
     def look(plane: Plane) -> Answer:
-        belief = believe(model, PlaneReader([plane]).whole(0, view.scale), view, turns=True)
+        belief = believe(model, PlaneReader([plane], rule).whole(0, view.scale), view, turns=True)
         three = [belief, *(belief._replace(v_share=share) for share in (1.0, 0.0))]
         mean, v, c = (to_prediction(one, plane, 0, table) for one in three)
         return Answer(mean.mask, v.mask, c.mask, mean.doubt)

@@ -17,6 +17,7 @@ from answers import Answer, Look
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
+from napari_semigda.engine.appearance import choose_reading
 from napari_semigda.engine.augment import Augmentation
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.device import mixed_precision, pick_device
@@ -78,7 +79,9 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     clock = Clock(settings)
-    table, reader = ClassTable.of(planes, sparse=False), PlaneReader(planes)
+    table = ClassTable.of(planes, sparse=False)
+    rule = choose_reading(planes, table)
+    reader = PlaneReader(planes, rule)
     view, _ = choose_view(planes, reader)
     labelled = [i for i, p in enumerate(planes) if p.mask is not None]
     unlabelled = [i for i, p in enumerate(planes) if p.mask is None]
@@ -89,7 +92,7 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
     model = Single(net, count).to(device, memory_format=torch.channels_last).train()
     average = MovingAverage(model.trained_parts())
     optimiser = _optimiser(model)
-    vary = Augmentation(view.poses)
+    vary = Augmentation(view.poses, sampler.brightness_tells)
     while (fraction := clock.fraction()) < 1:
         for group in optimiser.param_groups:
             group["lr"] = group["rate"] * min(1.0, (clock.step + 1) / 20) * max(0.01, (1 - fraction) ** 0.9)
@@ -112,7 +115,7 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
             weight.copy_(averaged)
 
     def look(plane: Plane) -> Answer:
-        belief = believe(model, PlaneReader([plane]).whole(0, view.scale), view, turns=True)
+        belief = believe(model, PlaneReader([plane], rule).whole(0, view.scale), view, turns=True)
         return Answer(to_prediction(belief, plane, 0, table).mask)
 
     return look, clock.step

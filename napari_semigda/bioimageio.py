@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_semigda.engine.normalise import PERCENTILES, Input
+from napari_semigda.engine.normalise import PERCENTILES, Input, is_rgb_bytes
 from napari_semigda.engine.types import EngineError, Plane, Prediction
 from napari_semigda.formats import open_source
 from napari_semigda.formats.source import replacing
@@ -74,10 +74,10 @@ def export(model: Path, out: Path, image: np.ndarray | None = None, about: About
 
     graph, header = to_torchscript(model)
     rule = Input.of_model(header)
-    if not rule.pictures or rule.ranges:
+    if not rule.pictures:
         raise EngineError(
-            f"{model.name} sees chosen channels or one contrast for a whole dataset, which a package cannot tell other "
-            "programs yet: train a model with the channels and the contrast left as they are to export it."
+            f"{model.name} sees chosen channels, which a package cannot tell other programs yet: train a model with "
+            "the channels left as they are to export it."
         )
     picture = _middle(_sample() if image is None else np.asarray(image))
     prediction = Predictor(model, "cpu").predict(Plane("the example picture", picture), probabilities=True)
@@ -247,9 +247,11 @@ def _describe(folder: Path, header: Mapping[str, Any], picture: np.ndarray, abou
 
 
 def _input(spec: Any, file: Any, picture: np.ndarray, header: Mapping[str, Any]) -> Any:
-    colour = picture.ndim == 3
-    if colour and picture.dtype == np.uint8:
-        contrast = [spec.ScaleLinearDescr(kwargs=spec.ScaleLinearKwargs(gain=1 / 255, offset=0.0))]
+    colour, ranges = picture.ndim == 3, Input.of_model(header).contrasts(picture)
+    if len({*ranges}) == 1 and (Input.of_model(header).ranges or is_rgb_bytes(picture)):
+        (low, high), *_ = ranges  # the same for every picture
+        gain = 1 / (high - low)
+        contrast = [spec.ScaleLinearDescr(kwargs=spec.ScaleLinearKwargs(gain=gain, offset=-low * gain))]
     else:
         low, high = PERCENTILES
         # eps is next to nothing: float pictures may lie in a narrow range.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_semigda.engine.normalise import PERCENTILES, Input
+from napari_semigda.engine.normalise import PERCENTILES, Input, is_rgb_bytes
 
 CITATIONS = (
     (
@@ -104,9 +104,13 @@ def model_card(header: Mapping[str, Any], picture: np.ndarray) -> str:
 
     view, training, colour = View.of_model(header), header["training"], picture.ndim == 3
     names = [entry["name"] for entry in header["classes"] if entry["id"] or header["sparse"]]
-    bytes_stay = colour and picture.dtype == np.uint8
-    of_what = "each of its channels" if colour and not Input.of_model(header).joint else "all its values"
-    percentiles = "the {} and {} percentiles of {} become 0 and 1".format(*PERCENTILES, of_what)
+    rule = Input.of_model(header)
+    of_what = "each of its channels" if colour and not rule.joint else "all its values"
+    before = "the {} and {} percentiles of {} become 0 and 1".format(*PERCENTILES, of_what)
+    if is_rgb_bytes(picture):
+        before = "values are divided by 255"
+    elif rule.ranges:
+        before = "the values {:g} and {:g} become 0 and 1, the same in every picture".format(*rule.ranges[0])
     return _TEXT.format(
         title=f"Segmentation of {', '.join(names)}",
         version=header["version"],
@@ -114,7 +118,7 @@ def model_card(header: Mapping[str, Any], picture: np.ndarray) -> str:
         unlabelled=_count(training["unlabelled"], "picture"),
         classes="\n".join(f"| {i} | {entry['name']} | {entry['id']} |" for i, entry in enumerate(header["classes"])),
         kind="colour (red, green, blue)" if colour else "grey",
-        before="values are divided by 255" if bytes_stay else percentiles,
+        before=before,
         scale=view.scale,
         orientations="two orientations" if averaging_pose(view.poses) else "one orientation",
         tolerance=TOLERANCE,

@@ -75,7 +75,7 @@ def tiny_run(tmp_path_factory):
     from tests.engine.conftest import drawn_planes
 
     out = tmp_path_factory.mktemp("model") / "discs.semigda"
-    settings, colours = Settings(max_steps=40, crop=64), {1: "#0072b2"}
+    settings, colours = Settings(max_steps=40, crop=64, contrast="image"), {1: "#0072b2"}
     request = TrainRequest(drawn_planes(3, 5), out, settings, classes={1: "disc"}, colours=colours)
     trainer = Trainer()
     trainer.look_at(1)

@@ -1,19 +1,79 @@
-"""Whether the brightness of a picture means something: then painted pictures must keep it.
+"""Whether the brightness of a picture means something: then pictures must keep it.
 
 Stained tissue, skin and scans without a scale look brighter or duller from picture to picture, and a network should not
-care. Grey matter in one brain is always as grey, and a slice with little of it is darker as a whole: there the same
-indifference takes away what tells the classes apart (brain slices lost 6 Dice points by it).
+care. Grey matter in one brain is always as grey, and a slice with little of it is darker as a whole: there, stretching
+every slice by itself makes the grey matter of one as bright as the white matter of another, and varying the brightness
+of crops takes away what tells them apart. Painted masks show which of the two it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from napari_semigda.engine.normalise import Input, choose_input, is_rgb_bytes
+from napari_semigda.engine.pose import spread
+from napari_semigda.engine.types import ContrastName, Plane
+from napari_semigda.engine.view import PlaneReader
+
+if TYPE_CHECKING:
+    from napari_semigda.engine.sampling import ClassTable
+
 LEAST_SPREAD = 0.02
 """Of a picture with grey values in [0, 1]; below it a picture is flat, and stretching it would show noise."""
+
+_FEWEST = 3  # painted pictures that can show what all have in common
+_FIXED = 0.03  # `confusion` of classes that brightness tells apart: brain slices have .003, all other sets .18 and more
+_CLEARLY = 0.5  # of the confusion that is left when each picture is stretched by itself
+_MARGIN = 0.1  # of the common range, by which unpainted pictures may be brighter or duller than painted ones
+_MOST_LIKE = 0.9  # share of them that must not be
+
+
+def choose_reading(
+    planes: Sequence[Plane], table: ClassTable, channels: Sequence[int] = (), contrast: ContrastName = "auto"
+) -> Input:
+    """How the images of a first round are read, with the contrast chosen from the painted masks where nobody else does.
+
+    Parameters
+    ----------
+    planes
+        All of the round.
+    table
+        Its classes.
+    channels
+        As `choose_input` takes them.
+    contrast
+        ``"auto"``: all images share their black and white when that makes every class look alike in all painted images,
+        clearly more so than stretching each by itself, and the unpainted images are about as bright as those.
+
+    Raises
+    ------
+    EngineError
+        As `choose_input` does.
+    """
+    if contrast != "auto":
+        return choose_input(planes, channels, contrast)
+    own = choose_input(planes, channels)
+    painted = [plane for plane in planes if plane.mask is not None]
+    if len(painted) < _FEWEST or any(is_rgb_bytes(plane.image) for plane in planes):
+        return own
+    common = choose_input(planes, channels, "dataset")
+    alike, apart = (_confusion_read(spread(painted), table, rule) for rule in (common, own))
+    tells = alike < _FIXED and alike < _CLEARLY * apart
+    return common if tells and _as_bright(planes, own, common) else own
+
+
+def glimpses(
+    planes: Sequence[Plane], reader: PlaneReader, table: ClassTable, chosen: Sequence[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Small pictures of painted planes, (3, h, w) in [0, 1], and their class indices (h, w), -1 where unpainted."""
+    pictures = [reader.glimpse(index) for index in chosen]
+    masks = [np.asarray(planes[index].mask) for index in chosen]
+    return pictures, [table.target(mask, picture.shape[1:]) for mask, picture in zip(masks, pictures, strict=True)]
 
 
 def looks_vary(pictures: Sequence[Tensor], targets: Sequence[Tensor]) -> bool:
@@ -33,19 +93,50 @@ def looks_vary(pictures: Sequence[Tensor], targets: Sequence[Tensor]) -> bool:
     """
     if len(pictures) < 2:
         return False
+    as_it_is = _class_means(pictures, targets)
+    mean = torch.stack([picture.mean((1, 2)) for picture in pictures])[:, None]  # (pictures, 1, 3)
+    deviation = torch.stack([picture.std((1, 2)).clamp_min(LEAST_SPREAD) for picture in pictures])[:, None]
+    return confusion((as_it_is - mean) / deviation) < confusion(as_it_is)
+
+
+def _class_means(pictures: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """(pictures, classes, 3), nan where a class is not in a picture."""
     classes = sorted({int(c) for target in targets for c in target.unique()} - {-1})
-    as_it_is, taken_out = [], []
-    for picture, target in zip(pictures, targets, strict=True):
-        means = torch.stack([picture[:, target == c].mean(1) for c in classes])  # (classes, 3), nan where there is none
-        as_it_is.append(means)
-        spread = picture.std((1, 2)).clamp_min(LEAST_SPREAD)
-        taken_out.append((means - picture.mean((1, 2))) / spread)
-    return _confusion(torch.stack(taken_out)) < _confusion(torch.stack(as_it_is))
+    means = [
+        torch.stack([picture[:, target == c].mean(1) for c in classes])
+        for picture, target in zip(pictures, targets, strict=True)
+    ]
+    return torch.stack(means)
 
 
-def _confusion(means: Tensor) -> float:
+def confusion(means: Tensor) -> float:
     """(pictures, classes, 3) -> how much a class varies over the pictures, in units of how far classes are apart."""
     within = (means - means.nanmean(0)).square().nanmean()
     centres = means.nanmean(0)
     between = (centres - centres.mean(0)).square().mean()
     return float(within / between.clamp_min(1e-9))
+
+
+def _confusion_read(painted: Sequence[Plane], table: ClassTable, rule: Input) -> float:
+    return confusion(_class_means(*glimpses(painted, PlaneReader(painted, rule), table, range(len(painted)))))
+
+
+def _as_bright(planes: Sequence[Plane], own: Input, common: Input) -> bool:
+    """Whether unpainted pictures, each by itself, reach about as high as painted ones: else they are of another kind.
+
+    The dark end is background as a rule, and says nothing.
+    """
+
+    def heights(some: Sequence[Plane]) -> np.ndarray:
+        """(pictures, channels) brightest values, in units of the common range."""
+        high = np.array([[high for _, high in own.contrasts(plane.image)] for plane in spread(some)])
+        low, top = np.array(common.ranges).T
+        return (high - low) / np.maximum(top - low, np.finfo(float).tiny)
+
+    bare = [plane for plane in planes if plane.mask is None]
+    if not bare:
+        return True
+    known = heights([plane for plane in planes if plane.mask is not None])
+    others = heights(bare)
+    within = (others >= known.min(0) - _MARGIN) & (others <= known.max(0) + _MARGIN)
+    return bool(within.all(1).mean() >= _MOST_LIKE)

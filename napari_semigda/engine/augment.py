@@ -11,6 +11,8 @@ from torch import Tensor
 from napari_semigda.engine.appearance import LEAST_SPREAD
 from napari_semigda.engine.pose import ALL_POSES, posed
 
+FAITHFUL = 0.2  # of the usual change of brightness, where brightness tells the classes apart
+
 
 class Augmentation:
     """Flips, quarter turns, small rotations and colour changes of a batch, masks alike (kornia).
@@ -21,17 +23,20 @@ class Augmentation:
     ----------
     poses
         Flips and quarter turns that are legal for these images, see `pose`.
+    brightness_tells
+        The same brightness is the same thing in all images, see `appearance`: it is then varied by a fifth only.
     """
 
-    def __init__(self, poses: Sequence[int] = ALL_POSES) -> None:
+    def __init__(self, poses: Sequence[int] = ALL_POSES, brightness_tells: bool = False) -> None:
         self._poses = torch.tensor(list(poses))
         self._both = K.AugmentationSequential(
             K.RandomAffine(degrees=20.0, padding_mode="reflection", p=0.4),
             data_keys=["input", "mask", "mask"],
         )
+        much = FAITHFUL if brightness_tells else 1.0
         self._picture = K.ImageSequential(
-            K.ColorJiggle(brightness=0.15, contrast=0.2, saturation=0.15, hue=0.02, p=0.5),
-            K.RandomGamma(gamma=(0.7, 1.4), p=0.3),
+            K.ColorJiggle(brightness=0.15 * much, contrast=0.2 * much, saturation=0.15 * much, hue=0.02 * much, p=0.5),
+            K.RandomGamma(gamma=(1 - 0.3 * much, 1 + 0.4 * much), p=0.3),
             K.RandomGaussianBlur((3, 3), (0.4, 1.0), p=0.1),
         )
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from napari_semigda.engine.types import EngineError, Plane
+from napari_semigda.engine.types import ContrastName, EngineError, Plane
 
 PERCENTILES = (0.5, 99.5)
 MOST_CHANNELS = 3
@@ -78,15 +78,15 @@ class Input:
                 f"{last} channels or more, or a model trained on the channels that these have."
             )
 
-    def agrees(self, channels: Sequence[int], contrast: str) -> bool:
-        """Whether this is what a user wants, who may want nothing: no channels, counted from 1, and ``"image"``."""
-        return (not channels or self.channels == tuple(channel - 1 for channel in channels)) and (
-            contrast == "image" or bool(self.ranges)
+    def agrees(self, wanted: Input, channels: Sequence[int], contrast: ContrastName) -> bool:
+        """Whether images read so are as `wanted`, where the user wants channels or a contrast at all."""
+        return (not channels or self.channels == wanted.channels) and (
+            contrast == "auto" or bool(self.ranges) == bool(wanted.ranges)
         )
 
     def contrasts(self, image: Any) -> tuple[Contrast, ...]:
         """What is black and white in each channel that is seen."""
-        if self.ranges and not _is_rgb_bytes(image):
+        if self.ranges and not is_rgb_bytes(image):
             last = len(self.ranges) - 1
             return tuple(self.ranges[min(at, last)] for at in range(len(self.seen(image))))
         return self.own_contrasts(image)
@@ -94,7 +94,7 @@ class Input:
     def own_contrasts(self, image: Any) -> tuple[Contrast, ...]:
         """Robust ranges of an image by itself: 8-bit colours keep theirs, all else is stretched by percentiles."""
         seen = self.seen(image)
-        if seen == (0, 1, 2) and _is_rgb_bytes(image):
+        if seen == (0, 1, 2) and is_rgb_bytes(image):
             return (_BYTES,) * 3
         sample = _sample(image, seen, _SAMPLE)
         if self.joint:
@@ -145,7 +145,7 @@ def choose_input(
         chosen = Input(tuple(channel - 1 for channel in channels), pictures=False)
     else:
         counts = [channel_count(plane.image) for plane in planes]
-        pictures = all(n == 1 or _is_rgb_bytes(plane.image) for n, plane in zip(counts, planes, strict=True))
+        pictures = all(n == 1 or is_rgb_bytes(plane.image) for n, plane in zip(counts, planes, strict=True))
         alike = [min(n, MOST_CHANNELS) if n == 4 else n for n in counts]
         if not pictures and len(set(alike)) > 1:
             other = next(at for at, n in enumerate(alike) if n != alike[0])
@@ -173,16 +173,17 @@ def to_picture(image: np.ndarray) -> np.ndarray:
 
 def has_channels_to_choose(image: Any) -> bool:
     """Whether an image is neither grey nor a picture in 8-bit red, green and blue."""
-    return channel_count(image) > 1 and not _is_rgb_bytes(image)
+    return channel_count(image) > 1 and not is_rgb_bytes(image)
 
 
-def _is_rgb_bytes(image: Any) -> bool:
+def is_rgb_bytes(image: Any) -> bool:
+    """Whether an image is 8-bit colours, which keep their black and white whatever is chosen."""
     return channel_count(image) in (3, 4) and np.dtype(image.dtype) == np.uint8
 
 
 def _ranges_of_all(planes: Sequence[Plane], chosen: Input) -> tuple[Contrast, ...]:
     """Percentiles of each channel over some of the images, spread evenly; none where all are 8-bit colours."""
-    grey = [plane.image for plane in planes if not _is_rgb_bytes(plane.image)]
+    grey = [plane.image for plane in planes if not is_rgb_bytes(plane.image)]
     few = [grey[int(at)] for at in np.unique(np.linspace(0, len(grey) - 1, _MANY))] if grey else []
     samples = [_sample(image, chosen.seen(image), _SAMPLE_OF_MANY) for image in few]
     if not samples:

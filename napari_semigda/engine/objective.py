@@ -54,11 +54,12 @@ class Objective:
         self.model, self.labelled, self.unlabelled = model, labelled, unlabelled
         self.crops, self._rng = crops, rng
         self._pseudo_masks = PseudoMasks(model, average, unlabelled, rng)
-        self._borrows = len(unlabelled) > 0 and looks_vary(*labelled.glimpses())
+        tells = labelled.brightness_tells
+        self._borrows = len(unlabelled) > 0 and not tells and looks_vary(*labelled.glimpses())
         self._steps = 0  # of stage 2
         self.device = next(iter(model.trained_parts().values())).device
         self.loss, self.unlabelled_loss = RunningMean(), RunningMean()
-        self._vary = Augmentation(labelled.view.poses)
+        self._vary = Augmentation(labelled.view.poses, tells)
 
     def alignment(self, unlabelled_weight: float) -> Tensor:
         """Stage 1 (DAM): the latents of painted masks, and on unlabelled images the other branch's latent."""

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_semigda.engine.appearance import choose_reading
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
@@ -99,8 +100,8 @@ class Round:
     def _start_model(self) -> None:
         """A new network, or the last round's; classes are colours, so new ones need no new weights."""
         self.earlier = read_header(self.request.init) if self.request.init else {}
-        self.reader = PlaneReader(self.planes, self._input())
         self.table = ClassTable.of(self.planes, self.settings.sparse)
+        self.reader = PlaneReader(self.planes, self._input())
         count = len(self.table.ids)
         if self.earlier:
             source, its = self.settings.backbone_source, self.earlier["backbone"]
@@ -122,11 +123,11 @@ class Round:
 
     def _input(self) -> Input:
         """How images are read: as the user wants it; a correction reads them as the model it goes on from."""
-        wanted = self.settings
+        channels, contrast = self.settings.channels, self.settings.contrast
         if not self.earlier:
-            return choose_input(self.planes, wanted.channels, wanted.contrast)
+            return choose_reading(self.planes, self.table, channels, contrast)
         rule = Input.of_model(self.earlier)
-        if not rule.agrees(wanted.channels, wanted.contrast):
+        if not rule.agrees(choose_input(self.planes, channels, contrast), channels, contrast):
             raise EngineError(
                 f"{self.request.init} sees other channels or another contrast, which a correction cannot change: "
                 "choose those of its first round, or train from the start."
@@ -213,7 +214,7 @@ class Round:
 
     def run(self) -> Iterator[Report]:
         """Train, save, and report; see `Trainer.fit`."""
-        yield self.reporter.report("starting", self.view.describe(self.width, self.settings.sparse))
+        yield self.reporter.report("starting", self._describe())
         checks, refit = Events(*CHECKS), Events(REFIT_FROM)
         if self.earlier:
             yield from self._check(start=True)
@@ -234,6 +235,13 @@ class Round:
             self._step(learn(ramp))
             yield from self._progress(stage)
         yield from self._finish()
+
+    def _describe(self) -> str:
+        """What was read from the painted masks, for the dock."""
+        told = self.view.describe(self.width, self.settings.sparse)
+        if self.reader.rule.ranges and self.settings.contrast == "auto":
+            told += " Brightness tells your classes apart, so it is kept: all images share one contrast."
+        return told
 
     def _stage(self, fraction: float) -> Stage:
         if fraction < ALIGN_UNTIL and not self.earlier:

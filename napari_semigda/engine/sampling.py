@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_semigda.engine.appearance import glimpses
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader, View, read_reflected, resize_picture
 
@@ -108,12 +109,13 @@ class CropSampler:
         return Batch(torch.stack(image), torch.stack(target), torch.stack(weight))
 
     def glimpses(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Small pictures of the planes, (3, h, w) in [0, 1], and their class indices (h, w), -1 where unpainted."""
-        pictures, targets = [], []
-        for index in self.chosen:
-            pictures.append(self._reader.glimpse(index))
-            targets.append(self._table.target(np.asarray(self._planes[index].mask), pictures[-1].shape[1:]))
-        return pictures, targets
+        """Small pictures of the planes and their class indices, see `appearance.glimpses`."""
+        return glimpses(self._planes, self._reader, self._table, self.chosen)
+
+    @property
+    def brightness_tells(self) -> bool:
+        """Whether all images share what is black and white, because brightness means something in them."""
+        return bool(self._reader.rule.ranges)
 
     def _spot(self) -> tuple[int, np.ndarray | None]:
         """A plane, and the pixel (row, column) of a painted class to centre a crop on, or None for anywhere."""

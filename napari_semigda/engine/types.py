@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BackboneName = Literal["auto", "compact", "tiny", "sd"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-ContrastName = Literal["image", "dataset"]
+ContrastName = Literal["auto", "image", "dataset"]
 Stage = Literal["starting", "aligning", "learning", "unlabelled", "checking", "predicting", "done", "stopped"]
 
 MAX_CLASSES = 32
@@ -68,7 +68,7 @@ class Settings:
     batch: int | None = None  # crops a step; None: what suits this machine
     compile: bool = False  # torch.compile: faster steps on a GPU after a minute of compiling; for long runs
     channels: tuple[int, ...] = ()  # of the images, counted from 1, three at most; none: the first three
-    contrast: ContrastName = "image"  # whose percentiles are black and white: each image's own, or those of all images
+    contrast: ContrastName = "auto"  # whose percentiles are black and white; auto: what makes classes look most alike
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))  # JSON knows lists only

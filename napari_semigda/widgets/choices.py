@@ -129,7 +129,7 @@ class AdvancedValue:
     seed: int = 0
     afresh: bool = False
     channels: tuple[int, ...] = ()
-    contrast: str = "image"
+    contrast: str = "auto"
     stack: str = "auto"
 
     @property
@@ -195,9 +195,10 @@ class Advanced(QCollapsible):
         self.channels.native.setMaximumHeight(90)
         self.contrast = ComboBox(
             label="Contrast",
-            choices=[("Each image by itself", "image"), ("All images alike", "dataset")],
+            choices=[("Automatic", "auto"), ("Each image by itself", "image"), ("All images alike", "dataset")],
             tooltip="What is black and what is white. All images alike suits CT and measured values, where a grey "
-            "value means something; each by itself suits photographs and microscopes. 8-bit colours stay as they are. "
+            "value means something; each by itself suits photographs and microscopes. Automatic finds out which from "
+            "your masks. 8-bit colours stay as they are. "
             "The model keeps the choice, and later rounds go on with it.",
         )
         self.stack = ComboBox(
