@@ -247,17 +247,7 @@ def _describe(folder: Path, header: Mapping[str, Any], picture: np.ndarray, abou
 
 
 def _input(spec: Any, file: Any, picture: np.ndarray, header: Mapping[str, Any]) -> Any:
-    colour, ranges = picture.ndim == 3, Input.of_model(header).contrasts(picture)
-    if len({*ranges}) == 1 and (Input.of_model(header).ranges or is_rgb_bytes(picture)):
-        (low, high), *_ = ranges  # the same for every picture
-        gain = 1 / (high - low)
-        contrast = [spec.ScaleLinearDescr(kwargs=spec.ScaleLinearKwargs(gain=gain, offset=-low * gain))]
-    else:
-        low, high = PERCENTILES
-        # eps is next to nothing: float pictures may lie in a narrow range.
-        axes = ["channel", "y", "x"] if Input.of_model(header).joint else ["y", "x"]
-        stretch = spec.ScaleRangeKwargs(axes=axes, min_percentile=low, max_percentile=high, eps=1e-12)
-        contrast = [spec.ScaleRangeDescr(kwargs=stretch)]
+    colour = picture.ndim == 3
     clip = spec.ClipDescr(kwargs=spec.ClipKwargs(min=0.0, max=1.0))
     least = min(32, *picture.shape[:2])
     space = [spec.SpaceInputAxis(id=name, size=spec.ParameterizedSize(min=least, step=1)) for name in "yx"]
@@ -267,9 +257,22 @@ def _input(spec: Any, file: Any, picture: np.ndarray, header: Mapping[str, Any])
         description=f"A {'colour' if colour else 'grey'} picture of any size, with values as they are in its file.",
         axes=[spec.BatchAxis(), channels, *space],
         data=spec.IntervalOrRatioDataDescr(type="float32"),
-        preprocessing=[*contrast, clip],
+        preprocessing=[_contrast(spec, picture, Input.of_model(header)), clip],
         test_tensor=file,
     )
+
+
+def _contrast(spec: Any, picture: np.ndarray, rule: Input) -> Any:
+    """What becomes 0 and 1, in words of the format: the same values in every picture, or percentiles of each."""
+    if rule.ranges or is_rgb_bytes(picture):
+        low, high = rule.contrasts(picture)[0]  # of grey, or of bytes, whose channels are alike
+        gain = 1 / (high - low)
+        return spec.ScaleLinearDescr(kwargs=spec.ScaleLinearKwargs(gain=gain, offset=-low * gain))
+    low, high = PERCENTILES
+    # eps is next to nothing: float pictures may lie in a narrow range.
+    axes = ["channel", "y", "x"] if rule.joint else ["y", "x"]
+    stretch = spec.ScaleRangeKwargs(axes=axes, min_percentile=low, max_percentile=high, eps=1e-12)
+    return spec.ScaleRangeDescr(kwargs=stretch)
 
 
 def _output(spec: Any, file: Any, names: Sequence[str]) -> Any:

@@ -18,6 +18,7 @@ from napari_semigda import bioimageio as packages
 from napari_semigda.bioimageio import About, example_of, export
 from napari_semigda.cli import run
 from napari_semigda.engine.checkpoint import load_model, save_model
+from napari_semigda.engine.normalise import Contrast, Input
 from napari_semigda.engine.predict import Predictor
 from napari_semigda.engine.torchscript import TOLERANCE
 from napari_semigda.engine.types import EngineError, Plane
@@ -121,6 +122,15 @@ def test_colour_pictures_keep_their_bytes(strangers_model, tmp_path, monkeypatch
     export(strangers_model, tmp_path / "m.zip", picture)
     assert seen["picture"].shape == (512, 40, 3)
     assert np.array_equal(seen["picture"], picture[44:556, :, :3])
+
+
+def test_one_contrast_for_all_pictures_goes_along():
+    from bioimageio.spec.model import v0_5
+
+    picture, rule = draw_discs(3)[0].astype(np.uint16), Input((0,), ranges=(Contrast(60.0, 190.0),))
+    step = packages._contrast(v0_5, picture, rule).kwargs
+    told = np.clip(picture * step.gain + step.offset, 0, 1)
+    assert np.allclose(told, rule.to_unit(picture, rule.contrasts(picture))[0], atol=1e-6)
 
 
 def _no_file(path):
