@@ -1,13 +1,14 @@
 # make run    install what is missing, then open napari with SemiGDA and the sample (without a display: scripts/demo.py)
 # make day    a working day by itself, with a project, corrections, a batch and an export; DATA=folder for other images
 # make test   install what is missing, then every check and test
+# make torture  break things on purpose, half an hour at most, and write what came of it into docs/reliability.md
 # make install / lint / demo / screenshots / sample / clean
 #
 # PYTHON=python3.12  another interpreter        SYSTEM=no  leave the system's packages alone
 # ARGS="-k worker"   more for pytest (then in one process)      PIP="..."  more for pip
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo day screenshots test test-docks test-rest lint install sample system-qt system-xvfb clean
+.PHONY: help run demo day screenshots torture test test-docks test-rest lint install sample system-qt system-xvfb clean
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
@@ -37,6 +38,10 @@ day: system-xvfb install
 # The pictures of docs/images anew.
 screenshots:
 	$(MAKE) --no-print-directory day ARGS="--screenshots docs/images"
+
+# ARGS="--minutes 5" for a sixth of every count.
+torture: system-xvfb install
+	$(THREADS) $(XVFB) $(BIN)/python scripts/torture.py $(ARGS)
 
 # Two halves side by side, on one thread and one screen each; the one without docks steps back, so that they stay quick.
 test: system-xvfb install lint

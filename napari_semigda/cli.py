@@ -1,4 +1,4 @@
-"""The engine without a screen: ``semigda train``, ``predict``, ``evaluate``, ``export`` and ``doctor``.
+"""The engine without a screen: ``semigda train``, ``predict``, ``evaluate``, ``export``, ``doctor`` and ``report``.
 
 Progress goes to stderr, results to stdout. Whatever the user can put right ends with status 2 and one sentence on
 stderr. Torch is imported by the commands that need it, so that help and refusals come at once.
@@ -273,9 +273,27 @@ def doctor(
     wrong = 0
     for finding in examine(folder.resolve()):
         wrong += bool(finding.advice)
-        line = f"{'!' if finding.advice else 'ok':<3}{finding.what}: {finding.fact}."
-        typer.echo(f"{line} {finding.advice}".rstrip())
+        typer.echo(str(finding))
     raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="The text file to write.", show_default=False)],
+    project: Annotated[Path | None, typer.Option(help="Folder of the project that the problem is with.")] = None,
+) -> None:
+    """Write what a helper has to know into one text file: versions, what doctor finds, the last of the log.
+
+    No picture and no name of a file goes in. Look through it before you pass it on.
+    """
+    from napari_semigda import problem
+    from napari_semigda.store import is_project, project_folder
+
+    folder = None if project is None else project_folder(project.resolve())
+    if folder is not None and not is_project(folder):
+        raise EngineError(f"{project} is no project: choose the folder that holds the images and semigda.")
+    problem.write(out, problem.compose(problem.examined(folder or Path.cwd()), folder))
+    warn(f"Wrote {out}: look through it before you pass it on.")
 
 
 def main() -> None:
@@ -322,7 +340,8 @@ def _usage(error) -> str:
     message = error.format_message().removesuffix(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "semigda"
-    return f"{message or 'Say what to do: train, predict, evaluate, export or doctor'}; {command} --help tells more."
+    message = message or "Say what to do: train, predict, evaluate, export, doctor or report"
+    return f"{message}; {command} --help tells more."
 
 
 @contextmanager

@@ -41,6 +41,10 @@ class Finding:
     advice: str = ""
     """What to do; empty where nothing needs to be done."""
 
+    def __str__(self) -> str:
+        """One line: ``"ok Memory: 12.3 GB free of 16.0 GB."``."""
+        return f"{'!' if self.advice else 'ok':<3}{self.what}: {self.fact}. {self.advice}".rstrip()
+
 
 def examine(folder: Path) -> Iterator[Finding]:
     """Look at everything, one after the other; it takes some seconds.

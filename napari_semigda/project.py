@@ -16,9 +16,8 @@ No Qt, no napari: a project can be driven by a script or a test as well as by a 
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,8 +28,10 @@ from napari_semigda.classes import Classes, PaintClass, add, colours_of, first_c
 from napari_semigda.engine.check import check_layout, check_mask
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Standing
 from napari_semigda.engine.types import EngineError, Report, Settings, TrainRequest
+from napari_semigda.log import Log, computer_log
 from napari_semigda.review import Marks, Review
 from napari_semigda.rounds import KeptRounds, Round, Rounds
+from napari_semigda.scratch import Scratch
 from napari_semigda.stacks import ImageStack, StackName
 
 
@@ -41,6 +42,8 @@ class Keeper(Marks, KeptRounds, Protocol):
     scribbles: bool
     pictures: Any
     """Small pictures of the images, ``get(plane)`` and ``put(plane, pixels)``."""
+    log: Log
+    """Where it is noted what happens."""
 
     def read_masks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Number and mask of every painted plane."""
@@ -70,6 +73,11 @@ class Project:
         temporary place by default; it is removed by `close`.
     keeper : Keeper, optional
         Where classes, masks and rounds come from and are kept. Without one they last as long as the session.
+
+    Attributes
+    ----------
+    log : Log
+        Where it is noted what happens: the keeper's, or without one the computer's.
     """
 
     masks_changed = Signal()
@@ -79,9 +87,11 @@ class Project:
     def __init__(self, stack: ImageStack, folder: Path | None = None, keeper: Keeper | None = None) -> None:
         self.stack = stack
         self.keeper = keeper
-        self._temporary = folder is None
-        self.folder = Path(tempfile.mkdtemp(prefix="napari-semigda-")) if folder is None else folder
+        self._scratch = Scratch() if folder is None else None
+        self.folder = folder or self._scratch.path
         self.generation = 0
+        self.log = computer_log() if keeper is None else keeper.log
+        self.log.hide([stack.name])
         self.rounds = Rounds(keeper)
         self._classes = first_classes()
         self._scribbles = False
@@ -277,6 +287,12 @@ class Project:
         self.generation += 1
         job = Job(request, self.generation, view, before)
         self._running[self.generation] = job
+        painted = sum(plane.mask is not None for plane in request.planes)
+        settings = asdict(request.settings) if isinstance(request, TrainRequest) else {"device": request.device}
+        kind = "round" if isinstance(request, TrainRequest) else "predicting"
+        self.log.event(
+            f"{kind} begun", generation=self.generation, planes=len(request.planes), painted=painted, **settings
+        )
         return job
 
     def finish(self, generation: int, outcome: Outcome, last: Report) -> Round | None:
@@ -297,6 +313,19 @@ class Project:
             The new round; None when the job is not one of ours or made no model.
         """
         job = self._running.get(generation)
+        self.log.event(
+            "round ended",
+            generation=generation,
+            steps=last.step,
+            seconds=last.elapsed,
+            loss=last.loss,
+            dice=last.dice,
+            held_out=len(last.held_out),
+            model=outcome.model is not None,
+            stopped=outcome.stopped,
+            kept_before=outcome.kept,
+            skipped=len(outcome.skipped),
+        )
         self._running = {number: other for number, other in self._running.items() if number > generation}
         if job is None or outcome.model is None or not isinstance(job.request, TrainRequest):
             return None
@@ -318,5 +347,5 @@ class Project:
         """Save what is left and remove the folder if it is ours; the project must not be used afterwards."""
         if self.keeper is not None:
             self.keeper.close()
-        if self._temporary:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._scratch is not None:
+            self._scratch.close()

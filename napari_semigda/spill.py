@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
-import weakref
 import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from napari_semigda.scratch import Scratch
 
 KEPT_BYTES = 32 * 2**20
 """Of planes written or read most recently."""
@@ -35,7 +34,7 @@ class SpilledStack:
         self.shape = shape
         self._near: OrderedDict[int, np.ndarray] = OrderedDict()
         self._far: dict[int, Path | bytes] = {}
-        self._folder: Path | None = None
+        self._scratch: Scratch | None = None
 
     @property
     def ndim(self) -> int:
@@ -102,10 +101,8 @@ class SpilledStack:
             return
         packed = zlib.compress(plane.tobytes(), 1)
         try:
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="napari-semigda-planes-"))
-                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # also when the program ends
-            path = self._folder / f"{number:06d}.z"
+            self._scratch = self._scratch or Scratch()
+            path = self._scratch.path / f"{number:06d}.z"
             path.write_bytes(packed)
             self._far[number] = path
         except OSError:

@@ -19,6 +19,7 @@ _settings = tempfile.mkdtemp(prefix="semigda-tests-")
 atexit.register(shutil.rmtree, _settings, ignore_errors=True)
 os.environ["NAPARI_CONFIG"] = str(Path(_settings) / "settings.yaml")
 os.environ["XDG_CONFIG_HOME"] = _settings  # where the dock remembers projects opened lately
+os.environ["XDG_STATE_HOME"] = _settings  # where what happens without a project is noted
 
 import pytest  # noqa: E402
 

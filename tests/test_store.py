@@ -606,6 +606,25 @@ def test_small_pictures_are_kept_until_their_image_changes_and_never_matter(pain
     assert kept.get(1) is None
 
 
+def test_what_a_killed_process_left_half_written_goes_when_the_project_opens(painted, opened):
+    home, project = painted / "semigda", opened(painted)
+    (home / "rounds").mkdir(exist_ok=True)
+    names = (
+        ".1.part.project.json",
+        "masks/.1.part.ax0.tif",
+        "rounds/.round-1.semigda.1.part",
+        "rounds/progress.part",
+    )  # the last two as the trainer names them
+    for name in names:
+        (home / name).write_bytes(b"half")
+    with pytest.raises(EngineError, match="is open already"):
+        ProjectStore.open(painted)
+    assert all((home / name).exists() for name in names)  # perhaps they are being written just now
+    project.close()
+    assert opened(painted).painted == (1,)
+    assert not any((home / name).exists() for name in names)
+
+
 def test_the_latest_version_wins_and_nothing_waits():
     release, done = threading.Event(), []
     writer = Writer(done.append)

@@ -8,6 +8,7 @@
         project.json                classes, images, verified, rounds (and project.json.previous, the version before)
         masks/ax01.tif              8-bit class ids, one file an image (NIfTI for NIfTI, DICOM)
         rounds/round-1.semigda      the model of every round
+        logs/log.jsonl              what happened when, without names and pixels; may be deleted
         pictures/ax01.png.0.png     small pictures for the table of images; may be deleted at any time
         lock                        held while the project is open
 
@@ -17,6 +18,6 @@ them. No Qt and no napari here.
 
 from napari_semigda.store.index import painted_how
 from napari_semigda.store.stack import FileStack
-from napari_semigda.store.store import FOLDER, ProjectStore, is_project, project_folder
+from napari_semigda.store.store import FOLDER, LOGS, ProjectStore, is_project, project_folder
 
-__all__ = ["FOLDER", "FileStack", "ProjectStore", "is_project", "painted_how", "project_folder"]
+__all__ = ["FOLDER", "LOGS", "FileStack", "ProjectStore", "is_project", "painted_how", "project_folder"]

@@ -86,7 +86,7 @@ def set_aside(path: Path, why: str) -> None:
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half-written; only for whoever holds the lock."""
     with suppress(OSError):
-        for part in folder.glob(".*.part.*"):
+        for part in (*folder.glob(".*.part.*"), *folder.glob("*.part")):  # ours, and of the training process
             part.unlink(missing_ok=True)
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,14 @@ def painted_how(masks: Path) -> tuple[Classes, bool]:
     except (OSError, ValueError, EngineError):
         return (), False
     return index.classes, index.scribbles
+
+
+def peek(folder: Path) -> Index:
+    """What ``project.json`` of a folder says, for a look from outside: nothing is touched; empty when it is damaged."""
+    for name in (NAME, NAME + PREVIOUS):
+        with suppress(OSError, ValueError, EngineError):
+            return _read(folder / name)
+    return Index()
 
 
 def _read(path: Path) -> Index:

@@ -6,14 +6,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 
+from napari_semigda import __version__
 from napari_semigda.classes import Classes, first_classes
 from napari_semigda.engine.exchange import Standing
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats import KINDS, is_zarr
 from napari_semigda.formats.dicom import is_one_series
+from napari_semigda.log import Log, computer_log
 from napari_semigda.rounds import Round
 from napari_semigda.store import scan
 from napari_semigda.store.files import PREVIOUS, Lock, refusal, set_aside, sweep, write_json
@@ -26,6 +29,7 @@ from napari_semigda.store.writer import Writer
 
 FOLDER = "semigda"
 """What is ours in a folder of images."""
+LOGS = "logs"
 
 
 def project_folder(path: Path) -> Path:
@@ -58,6 +62,8 @@ class ProjectStore:
         A sentence for each thing that is wrong with the project and did not keep it from opening.
     read_only : bool
         The disk takes nothing: it can be looked at, nothing is saved.
+    log : Log
+        Where it is noted what happens to the project; elsewhere on the computer when the disk takes nothing.
     """
 
     def __init__(self, folder: Path, index: Index, lock: Lock | None, problems: Iterable[str] = ()) -> None:
@@ -69,10 +75,13 @@ class ProjectStore:
         self.on_saving: Callable[[str], object] = lambda sentence: None
         self.read_only = lock is None
         self._lock, self._index = lock, index
+        self.log = computer_log() if self.read_only else Log(self.home / LOGS)
+        self.log.hide([str(folder), folder.name, *(entry.file for entry in index.images)])
         self._masks = MaskFiles(folder, self.home / "masks")
         self._entries, absent, said = scan.refresh(folder, index.images)
         self.problems += said
         before, index.images = index.images, [*self._entries, *absent]
+        self.log.hide(entry.file for entry in self._entries)
         planes = []
         self._first: list[int] = []  # plane number of the first plane of each entry
         for entry in self._entries:
@@ -171,6 +180,15 @@ class ProjectStore:
             if lock is not None:
                 lock.release()
             raise
+        store.log.event(
+            "opened",
+            version=__version__,
+            images=len(store._entries),
+            planes=len(store.images),
+            rounds=len(index.rounds),
+        )
+        for problem in store.problems:
+            store.log.problem("found", problem)
         return store
 
     def close(self) -> bool:
@@ -178,6 +196,8 @@ class ProjectStore:
         written = self._writer.close()
         self.pictures.read_only = True
         if self._lock is not None:
+            self.log.event("closed", all_saved=written)
+            self.log.close()
             self._lock.release()
             self._lock = None
         self.read_only = True
@@ -230,7 +250,7 @@ class ProjectStore:
         for number in sorted({int(self._entry_of[plane]) for plane in planes}):
             first, entry = self._first[number], self._entries[number]
             wanted = tuple(masks.get(plane) for plane in range(first, first + len(entry.planes)))
-            self._writer.put(("masks", number), partial(self._masks.write, entry, wanted))
+            self._save(("masks", number), partial(self._masks.write, entry, wanted))
 
     # -- everything else --------------------------------------------------------------------------------------------
 
@@ -262,7 +282,7 @@ class ProjectStore:
         (marks.add if on else marks.discard)(plane - self._first[number])
         self._save_index()
         if kind == "empty" and not self.read_only:
-            self._writer.put(("empty", number), partial(self._masks.write_emptiness, self._entries[number]))
+            self._save(("empty", number), partial(self._masks.write_emptiness, self._entries[number]))
 
     def new_model(self) -> Path:
         """Where the model of the next round goes: a name that no round has had."""
@@ -295,7 +315,22 @@ class ProjectStore:
     def _save_index(self) -> None:
         if not self.read_only:
             content = self._index.to_json()
-            self._writer.put("index", lambda: write_json(self.home / NAME, content))
+            self._save(("index",), lambda: write_json(self.home / NAME, content))
+
+    def _save(self, key: tuple, write: Callable[[], object]) -> None:
+        """Have the writing thread do it, and note how that went; what fails again and again is noted once."""
+
+        def noted() -> None:
+            began = monotonic()
+            try:
+                write()
+            except Exception as error:
+                if not self._writer.failing:
+                    self.log.problem("not saved", error, kind=key[0])
+                raise
+            self.log.event("saved", kind=key[0], ms=round(1000 * (monotonic() - began)))
+
+        self._writer.put(key, noted)
 
     @property
     def on_problem(self) -> Callable[[str], object] | None:

@@ -15,6 +15,7 @@ from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, 
 from napari_semigda.images import find_images
 from napari_semigda.widgets import words
 from napari_semigda.widgets.dock import Dock, button, row
+from napari_semigda.widgets.problem import note_failure
 from napari_semigda.widgets.progress import RunView, text_label
 from napari_semigda.widgets.runner import Failure, Runner
 
@@ -259,6 +260,7 @@ class BatchDock(Dock):
             show_info(sentence)
 
     def _on_failed(self, failure: Failure) -> None:
+        note_failure(failure)
         sentence = words.in_batch(failure.message)
         self._ended(sentence, failure.details)
         show_error(sentence)

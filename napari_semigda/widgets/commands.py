@@ -24,6 +24,11 @@ def show_keys() -> None:
     train_dock().show_keys()
 
 
+def report_problem() -> None:
+    """Ask for a place and write there what whoever helps has to know."""
+    train_dock().report_button.ask()
+
+
 def project_reader(path: str | list[str]) -> Callable[[Any], list[tuple[None]]] | None:
     """For napari: how to read a ``project.json`` that was dropped; None when it is not one of ours."""
     first = Path(path if isinstance(path, str) else path[0])

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
+from qtpy.compat import isalive
 from qtpy.QtCore import QProcess
 from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
@@ -68,9 +69,10 @@ class Exporter:
 
     def close(self) -> None:
         """End an export that is running."""
-        self._process.finished.disconnect(self._on_finished)
-        self._process.kill()
-        self._process.waitForFinished(3000)
+        if isalive(self._process):  # Qt may have gone before us
+            self._process.finished.disconnect(self._on_finished)
+            self._process.kill()
+            self._process.waitForFinished(3000)
 
     def _on_finished(self, status: int, _: Any = None) -> None:
         said = bytes(self._process.readAllStandardError()).decode(errors="replace").split("\n")

@@ -19,6 +19,7 @@ from napari_semigda.widgets.colours import class_colormap
 from napari_semigda.widgets.dock import Dock, button, row
 from napari_semigda.widgets.layers import LayerBridge
 from napari_semigda.widgets.ours import KEY, masks_on, write_plane
+from napari_semigda.widgets.problem import note_failure
 from napari_semigda.widgets.progress import RunView
 from napari_semigda.widgets.runner import Failure, Runner
 
@@ -179,6 +180,7 @@ class PredictDock(Dock):
 
     def _on_failed(self, failure: Failure) -> None:
         self._ended(failure.message, failure.details)
+        note_failure(failure)
         show_error(failure.message)
 
     def _ended(self, sentence: str, details: str = "") -> None:

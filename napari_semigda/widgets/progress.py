@@ -29,10 +29,14 @@ class RunView(QWidget):
         self.curve = Curve()
         self.show_details = QPushButton("Show details")
         self.show_details.setCheckable(True)
-        self.show_details.setToolTip("The technical text behind the message, to copy into a problem report.")
+        self.show_details.setToolTip(
+            "The technical text behind the message; Advanced > Report a problem puts it into a file."
+        )
         self.details = QPlainTextEdit()
         self.details.setReadOnly(True)
-        self.details.setToolTip("Technical text for a problem report: select it to copy it.")
+        self.details.setToolTip(
+            "Technical text: select it to copy it; Advanced > Report a problem puts it into a file."
+        )
         self.details.setFixedHeight(110)
         self.details.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.show_details.toggled.connect(self.details.setVisible)

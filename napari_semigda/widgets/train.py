@@ -9,12 +9,14 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_semigda.engine.planner import TimeName
 from napari_semigda.engine.types import EngineError, Settings
+from napari_semigda.log import Log, computer_log
 from napari_semigda.project import Project
 from napari_semigda.widgets import keys, words
 from napari_semigda.widgets.choices import AdvancedValue
 from napari_semigda.widgets.class_edits import ClassEdits
 from napari_semigda.widgets.key_sheet import toggle_sheet
 from napari_semigda.widgets.layers import LayerBridge
+from napari_semigda.widgets.problem import ErrorNotes, note_failure
 from napari_semigda.widgets.projects import Projects
 from napari_semigda.widgets.runner import Runner
 from napari_semigda.widgets.train_view import TrainView
@@ -68,9 +70,15 @@ class TrainDock(TrainView):
             keys.SHEET: self.show_keys,
         }
         self.export_button.chosen = self._to_export
-        exporting = self.export_button.exporter
+        self.report_button.session = self._to_report
+        exporting, reporting = self.export_button.exporter, self.report_button.reporter
         self.at_the_end(
-            keys.Keys(napari_viewer, actions).release, self.runner.close, exporting.close, self.bridge.close
+            keys.Keys(napari_viewer, actions).release,
+            ErrorNotes(lambda: self.log).close,
+            self.runner.close,
+            exporting.close,
+            reporting.close,
+            self.bridge.close,
         )
         self._connect()
         self._on_layers()
@@ -82,6 +90,7 @@ class TrainDock(TrainView):
             (bridge.project_changed, self._on_project),
             (bridge.masks_chosen, self._on_layers),
             (training.changed, self._on_state),
+            (self.runner.failed, lambda failure: note_failure(failure, self.log)),
             (self.images.valueChanged, lambda layer: self._attempt(bridge.choose_image, layer)),
             (self.masks.valueChanged, lambda layer: self._attempt(bridge.choose_masks, layer)),
             (self.new_masks_button.clicked, self.new_masks),
@@ -106,6 +115,14 @@ class TrainDock(TrainView):
         """Where the dock is."""
         return self.training.state
 
+    @property
+    def log(self) -> Log:
+        """Where it is noted what happens: in the project that is open, or on the computer."""
+        project = self.bridge.project
+        log = computer_log() if project is None else project.log
+        log.hide(layer.name for layer in self.bridge.viewer.layers)
+        return log
+
     def _wanted(self) -> tuple[TimeName, AdvancedValue]:
         return self.time.value(), self.advanced.value()
 
@@ -118,6 +135,8 @@ class TrainDock(TrainView):
         changed = self._attempt(self.bridge.accept)
         if changed == 0:
             show_info("The masks of this slice are the predicted ones already.")
+        elif changed:
+            self.log.event("accepted", plane=self.bridge.plane_in_view(), pixels=changed)
         return changed or 0
 
     def show_keys(self) -> None:
@@ -142,12 +161,22 @@ class TrainDock(TrainView):
         project = self.bridge.project
         return project.save_model, project.stack.plane(self.bridge.plane_in_view()).image
 
+    def _to_report(self) -> dict[str, Any]:
+        time, advanced = self._wanted()
+        return {
+            "folder": self.project_row.value(),
+            "settings": {"time": time, **vars(advanced), "state": self.state.value},
+            "said": f"{self.run.sentence.text()}\n{self.run.details.toPlainText()}",
+            "hidden": [layer.name for layer in self.bridge.viewer.layers],
+        }
+
     def _attempt(self, action: Callable[..., Any], *arguments: Any) -> Any | None:
         """Do something of the user's wish; what is wrong with it is said in the dock and as a notification."""
         try:
             return action(*arguments)
         except EngineError as error:
             self._on_layers()  # a refused choice must not stay in a combo box
+            self.log.problem("refused", error)
             self.training.refuse(str(error))
             return None
 

@@ -9,6 +9,7 @@ from napari_semigda.widgets.choices import Advanced, LayerChoice, TimeChoice
 from napari_semigda.widgets.classes import ClassPicker
 from napari_semigda.widgets.dock import Dock, button, line, row
 from napari_semigda.widgets.export import ExportButton
+from napari_semigda.widgets.problem import ReportButton
 from napari_semigda.widgets.progress import RunView
 from napari_semigda.widgets.project_row import ProjectRow
 from napari_semigda.widgets.rounds import RoundChoice
@@ -83,6 +84,8 @@ class TrainView(Dock):
         self.advanced.add_row(self.save_button)
         self.export_button = ExportButton()
         self.advanced.add_row(self.export_button)
+        self.report_button = ReportButton()
+        self.advanced.add_row(self.report_button)
 
     def _layers_form(self) -> QFormLayout:
         form = QFormLayout()
