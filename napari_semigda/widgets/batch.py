@@ -19,7 +19,6 @@ from napari_semigda.widgets.problem import note_failure
 from napari_semigda.widgets.progress import RunView, text_label
 from napari_semigda.widgets.runner import Failure, Runner
 
-
 PAUSE_MS = 300  # after the last key in a path, until its folder is looked into: on a network drive that takes seconds
 
 
