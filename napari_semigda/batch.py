@@ -8,7 +8,8 @@
     OUT/measurements.csv, totals.csv    every object; every class of every file
     OUT/.semigda-batch/                 what is finished, when it shall be possible to go on later
 
-One file after the other, each whole or not at all.
+One file after the other, each whole or not at all. Masks of large files grow in OUT/.semigda-batch/STEM.unfinished, so
+that a run that was stopped goes on within the file.
 """
 
 from __future__ import annotations
@@ -24,9 +25,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_semigda.engine.blocks import count_blocks, is_large
 from napari_semigda.engine.check import check_folder, check_images
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Prediction
-from napari_semigda.formats import Source, float_pages, is_image, open_source, output_name, stem_of, write_masks
+from napari_semigda.formats import (
+    Source,
+    float_pages,
+    is_image,
+    open_source,
+    output_name,
+    stem_of,
+    write_grown,
+    write_masks,
+)
 from napari_semigda.formats.source import replacing
 from napari_semigda.images import planes_of, read_mask
 from napari_semigda.journal import FOLDER, Journal, digest
@@ -39,6 +50,8 @@ if TYPE_CHECKING:
     from napari_semigda.engine.predict import Predictor
 
 OVERLAYS = "overlays"
+_MOST_WHOLE = 2**26  # pixels of a plane (8,192 x 8,192) that overlays, measurements and maps are made of: 3 GB
+_MOST_MASKS = 2**28  # pixels of a file whose masks are kept in memory until they are all there
 _LOST_DISK = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -88,7 +101,8 @@ def run_batch(
     predictor
         The model of the request.
     stop
-        Asked between planes; once it says yes, the file at hand is dropped and the tables are written of what is
+        Asked between planes, and between the blocks of large ones; once it says yes, the file at hand is dropped (what
+        is finished of a large one stays, where a run shall be gone on with) and the tables are written of what is
         finished. ``done`` of the last report is then less than ``total``.
 
     Raises
@@ -100,15 +114,18 @@ def run_batch(
     check_batch(request)
     if not request.keep_going:
         for path in request.images:
-            planes = planes_of(open_source(path))
+            source = open_source(path)
+            _check_room(request, source)
+            planes = planes_of(source)
             check_images(planes)
             for plane in planes:
                 predictor.check(plane)
     with ExitStack() as cleanup:
-        kinds = {"masks", *request.maps} | {name for name in ("overlays", "measurements") if getattr(request, name)}
+        kinds = {"masks", *_extras(request)}
         notes = request.out / FOLDER
-        if not request.resume:
-            notes = Path(cleanup.enter_context(TemporaryDirectory(prefix="napari-semigda-")))
+        if not request.resume:  # on the same disk, because masks that come block by block are there at first
+            request.out.mkdir(parents=True, exist_ok=True)
+            notes = Path(cleanup.enter_context(TemporaryDirectory(prefix=FOLDER, dir=request.out)))
         batch = _Batch(request, predictor, stop, Journal(notes, request.out, request.model, frozenset(kinds)))
         yield from batch.run()
         if request.measurements:
@@ -125,6 +142,8 @@ class _Batch:
     journal: Journal
     finished: list[Path] = field(default_factory=list)
     before: int = 0
+    ahead: float = 0.0
+    """Files' worth of blocks that earlier runs have finished."""
     failures: int = 0
     began: float = field(default_factory=time.monotonic)
 
@@ -161,7 +180,7 @@ class _Batch:
     def _report(self, fraction: float = 0.0, failed: tuple[str, ...] = ()) -> BatchReport:
         count, done = len(self.request.images), len(self.finished) + self.failures
         elapsed = time.monotonic() - self.began
-        worked = done - self.before + fraction  # files of this run: the others took no time
+        worked = done - self.before + fraction - self.ahead  # files of this run: the others took no time
         left = count - done - fraction
         return BatchReport(
             total=count,
@@ -171,7 +190,7 @@ class _Batch:
             failed=failed,
             fraction=(done + fraction) / max(count, 1),
             elapsed=elapsed,
-            remaining=elapsed / worked * left if worked else None,
+            remaining=elapsed / worked * left if worked > 0 else None,
         )
 
     def _file(self, path: Path) -> Iterator[float]:
@@ -182,7 +201,11 @@ class _Batch:
         if request.keep_masks:
             self._keep(out / output_name(path), source)
         if request.keep_going:
+            _check_room(request, source)
             check_images(planes_of(source))
+        if _is_large(source) and not _extras(request):
+            yield from self._blocks(source, image_digest)
+            return
         masks: list[np.ndarray] = []
         pictures: list[bytes] = []
         rows: list[Row] = []
@@ -204,13 +227,34 @@ class _Batch:
                     objects = measure(found.mask, image, self.predictor.classes, source.spacing, source.unit)
                     rows += [{"plane": index + 1} | row for row in objects]
                 yield (index + 1) / (len(source.planes) + 1)
-            self.journal.announce(path, masks)
+            fingerprint = self.journal.announce(path, masks)
             outputs = [write_masks(source, out, masks), *maps, *self._show(pictures, path)]
-        self.journal.add(path, image_digest, masks, outputs, self._tables(source, rows))
+        self.journal.add(path, image_digest, fingerprint, outputs, self._tables(source, rows))
+
+    def _blocks(self, source: Source, image_digest: str) -> Iterator[float]:
+        """The masks of a large file, block by block onto the disk; going on where an earlier run has stopped."""
+        unfinished = self.journal.unfinished(source.path, image_digest)
+        masks = unfinished.open(source)
+        count = sum(count_blocks(plane.shape) for plane in source.planes)
+        self.ahead += unfinished.count / (count + 1)
+        for index, (plane, mask) in enumerate(zip(planes_of(source), masks, strict=True)):
+            blocks = self.predictor.blocks(plane, unfinished.done(index))
+            while not self.stop() and (block := next(blocks, None)) is not None:
+                unfinished.add(index, mask, block)
+                yield unfinished.count / (count + 1)
+            if len(unfinished.done(index)) < count_blocks(plane.size):
+                raise _Stopped
+        fingerprint = self.journal.announce(source.path, masks)
+        path = write_grown(source, self.request.out, unfinished.store)
+        self.journal.add(source.path, image_digest, fingerprint, [path], {})
+        unfinished.remove()
 
     def _keep(self, mask: Path, image: Source) -> None:
         """Refuse to replace the work of somebody's hands."""
-        if mask.exists() and not self.journal.made(image.path, read_mask(mask, image)):
+        if not mask.exists():
+            return
+        masks = open_source(mask).planes if _is_large(image) else read_mask(mask, image)
+        if not self.journal.made(image.path, masks):
             raise EngineError(
                 f"The mask {mask} was not made by a batch, or has been corrected since, so it is kept: "
                 "choose another folder, or move it away to have it made again."
@@ -244,6 +288,28 @@ class _Batch:
 
         write_table(self.request.out / OBJECTS, OBJECT_COLUMNS, lambda: rows("objects"))
         write_table(self.request.out / TOTALS, TOTAL_COLUMNS, lambda: rows("totals"))
+
+
+def _extras(request: BatchRequest) -> list[str]:
+    """What is asked for beside masks."""
+    return [*request.maps, *(name for name in ("overlays", "measurements") if getattr(request, name))]
+
+
+def _is_large(source: Source) -> bool:
+    """Whether the masks of a file are not to be in memory together."""
+    sizes = [plane.shape[:2] for plane in source.planes]
+    return any(map(is_large, sizes)) or sum(height * width for height, width in sizes) > _MOST_MASKS
+
+
+def _check_room(request: BatchRequest, source: Source) -> None:
+    """Refuse what needs an image whole in memory where that is too large for it."""
+    extras = " and ".join(_extras(request))
+    for plane in source.planes:
+        if extras and plane.shape[0] * plane.shape[1] > _MOST_WHOLE:
+            raise EngineError(
+                f"{plane.name} is too large ({plane.shape[0]} x {plane.shape[1]} pixels) for {extras}, which need it "
+                "whole in memory: leave these out for this file."
+            )
 
 
 def _map(prediction: Prediction, kind: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_semigda.formats import stem_of
+from napari_semigda.engine.blocks import SIDE, Block
+from napari_semigda.formats import MaskPlane, Source, growing_masks, stem_of
 from napari_semigda.formats.fingerprint import contents
-from napari_semigda.formats.source import replacing, said_plainly
+from napari_semigda.formats.source import replacing, said_plainly, written_plainly
 
 FOLDER = ".semigda-batch"
 SCHEMA = 1
+_BAND = 2**24  # pixels hashed together
 
 
 class Journal:
@@ -48,7 +51,8 @@ class Journal:
         self._folder = folder
         self._out = out
         self._kinds = kinds
-        self._model = digest(model)
+        self.model = digest(model)
+        """Fingerprint of the model file."""
 
     def has(self, image: Path) -> bool:
         """Whether everything that is asked for of an image file is there, from this model and from these pixels."""
@@ -56,24 +60,28 @@ class Journal:
         with suppress(KeyError, TypeError, AttributeError):  # not a note of ours, or a damaged one: do the file again
             return (
                 note["schema"] == SCHEMA
-                and note["model"] == self._model
+                and note["model"] == self.model
                 and self._kinds <= set(note["kinds"])
                 and all((self._out / name).exists() for name in note["outputs"])
                 and note["image"] == digest(image)
             )
         return False
 
-    def made(self, image: Path, masks: Sequence[np.ndarray]) -> bool:
+    def made(self, image: Path, masks: Sequence[Any]) -> bool:
         """Whether masks of an image file are as a run has written them."""
         return _pixels(masks) in self.note_of(image).get("masks", ())
 
-    def announce(self, image: Path, masks: Sequence[np.ndarray]) -> None:
-        """Note which masks are about to be written, so that they are known for ours should the run end right then."""
-        before = self.note_of(image).get("masks", [])
-        self._write(image, {"schema": SCHEMA, "file": image.name, "masks": [*before, _pixels(masks)]})
+    def announce(self, image: Path, masks: Sequence[Any]) -> str:
+        """Note which masks are about to be written, so that they are known for ours should the run end right then.
+
+        Returns their fingerprint.
+        """
+        before, fingerprint = self.note_of(image).get("masks", []), _pixels(masks)
+        self._write(image, {"schema": SCHEMA, "file": image.name, "masks": [*before, fingerprint]})
+        return fingerprint
 
     def add(
-        self, image: Path, image_digest: str, masks: Sequence[np.ndarray], outputs: list[Path], tables: dict[str, Any]
+        self, image: Path, image_digest: str, fingerprint: str, outputs: list[Path], tables: dict[str, Any]
     ) -> None:
         """Note that a file is finished; its outputs are in place.
 
@@ -83,8 +91,8 @@ class Journal:
             The image file.
         image_digest
             Of the file before it was predicted, so that one changed meanwhile is done again.
-        masks
-            One (H, W) uint8 array for each plane.
+        fingerprint
+            Of its masks, from `announce`.
         outputs
             What was written for it, in the output folder.
         tables
@@ -94,12 +102,16 @@ class Journal:
             "schema": SCHEMA,
             "file": image.name,
             "image": image_digest,
-            "model": self._model,
+            "model": self.model,
             "kinds": sorted(self._kinds),
-            "masks": [_pixels(masks)],
+            "masks": [fingerprint],
             "outputs": [path.relative_to(self._out).as_posix() for path in outputs],
         }
         self._write(image, note | tables)
+
+    def unfinished(self, image: Path, image_digest: str) -> Unfinished:
+        """What there is of the masks of a large image file, whose blocks are kept one by one."""
+        return Unfinished(self._folder / f"{stem_of(image)}.unfinished", image_digest, self.model)
 
     def _write(self, image: Path, note: dict[str, Any]) -> None:
         with replacing(self._path(image)) as temporary:
@@ -116,12 +128,82 @@ class Journal:
         return self._folder / f"{stem_of(image)}.json"
 
 
-def _pixels(masks: Sequence[np.ndarray]) -> str:
-    """A fingerprint of masks, whatever file they are in."""
+class Unfinished:
+    """Which blocks of a large file are done, noted beside its masks so far.
+
+    A note follows its block, so a run that was killed does at most the block again that it was at.
+
+    Parameters
+    ----------
+    folder
+        Of this file alone: ``masks`` is a store of `formats.growing_masks`, ``blocks`` one line for each block.
+    image_digest, model_digest
+        Of what the masks come from. What is there of another image or model is thrown away.
+    """
+
+    def __init__(self, folder: Path, image_digest: str, model_digest: str) -> None:
+        self.store = folder / "masks"
+        self._folder, self._notes = folder, folder / "blocks"
+        self._origin = json.dumps({"schema": SCHEMA, "image": image_digest, "model": model_digest, "side": SIDE})
+        self._done: dict[int, set[int]] = {}
+
+    def open(self, source: Source) -> list[MaskPlane]:
+        """The masks so far, all 0 where none are done."""
+        with written_plainly(self._folder):
+            if not self._goes_on():
+                self._done = {}
+                self.remove()
+                self._folder.mkdir(parents=True)
+            masks = growing_masks(source, self.store)
+            lines = [f"{plane} {number}" for plane, numbers in self._done.items() for number in sorted(numbers)]
+            with replacing(self._notes) as temporary:  # last: where it is, the store is complete
+                temporary.write_text("\n".join([self._origin, *lines, ""]), encoding="utf-8")
+            return masks
+
+    def done(self, plane: int) -> set[int]:
+        """Numbers of the blocks of a plane that are done."""
+        return self._done.setdefault(plane, set())
+
+    @property
+    def count(self) -> int:
+        """How many blocks are done."""
+        return sum(map(len, self._done.values()))
+
+    def add(self, plane: int, mask: MaskPlane, block: Block) -> None:
+        """Keep a finished block of a plane."""
+        with written_plainly(self._folder):
+            mask[block.place.area] = block.mask
+            with self._notes.open("a", encoding="utf-8") as notes:
+                notes.write(f"{plane} {block.place.number}\n")
+        self.done(plane).add(block.place.number)
+
+    def remove(self) -> None:
+        """Take everything away."""
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+
+    def _goes_on(self) -> bool:
+        """Whether what is there is of this image and model; reads the notes."""
+        with suppress(OSError, UnicodeDecodeError):
+            first, *lines = self._notes.read_text(encoding="utf-8").split("\n")
+            if first != self._origin or not self.store.is_dir():
+                return False
+            for line in lines[:-1]:  # what ends without a line break was cut off
+                with suppress(ValueError):
+                    plane, number = map(int, line.split())
+                    self.done(plane).add(number)
+            return True
+        return False
+
+
+def _pixels(masks: Sequence[Any]) -> str:
+    """A fingerprint of masks, whatever file they are in and however large."""
     told = hashlib.sha256()
     for mask in masks:
         told.update(str(mask.shape).encode())
-        told.update(np.ascontiguousarray(mask).tobytes())
+        rows = max(SIDE, _BAND // max(1, mask.shape[1]))
+        for top in range(0, mask.shape[0], rows):
+            told.update(np.ascontiguousarray(mask[top : top + rows, :]).tobytes())
     return told.hexdigest()
 
 

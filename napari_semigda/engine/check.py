@@ -280,6 +280,8 @@ def _left_out(blank: Sequence[Plane]) -> tuple[str, ...]:
 
 def _bands(array: Any) -> Iterator[tuple[int, np.ndarray]]:
     """Walk down an array-like (H, W, ...) in bands of rows: the first row of each, and its pixels."""
+    if not getattr(array, "by_parts", True):  # a file that can only be read whole: once
+        array = np.asarray(array)
     height, width = array.shape[:2]
     rows = max(1, _BAND // max(1, width))
     for top in range(0, height, rows):

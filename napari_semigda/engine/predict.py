@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from torch import Tensor
 
+from napari_semigda.engine.blocks import Block, Place, is_large, places
 from napari_semigda.engine.checkpoint import load_model
 from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.device import mixed_precision, pick_device
@@ -19,6 +23,16 @@ from napari_semigda.engine.normalise import Input
 from napari_semigda.engine.pose import averaging_pose, posed
 from napari_semigda.engine.ranking import describe
 from napari_semigda.engine.sampling import ClassTable
+from napari_semigda.engine.tiles import (
+    Area,
+    Frame,
+    ScaledPlane,
+    Sight,
+    WholeSight,
+    WindowSight,
+    next_area,
+    strip_columns,
+)
 from napari_semigda.engine.types import DeviceName, EngineError, Plane, Prediction
 from napari_semigda.engine.view import STRIDE, PlaneReader, View
 
@@ -73,16 +87,99 @@ class Predictor:
             When the plane cannot be read, lacks a channel that the model sees, or the computation fails.
         """
         self.check(plane)
-        try:
+        if is_large(plane.size, self._view.scale):
+            return self._from_blocks(plane, index, probabilities)
+        with _told_of(plane):
             picture = PlaneReader([plane], self.input).whole(0, self._view.scale)
             belief = believe(self._model, picture, self._view, turns=True)
             prediction = to_prediction(belief, plane, index, self._table, probabilities)
             foreground = 1 - belief.probability[0].cpu().numpy()  # with scribbles: all but the first class
             return replace(prediction, description=describe(picture.numpy(), foreground))
-        except (RuntimeError, MemoryError) as error:
-            raise EngineError(
-                f"{plane.name} could not be predicted ({error}). Try another device or a smaller image."
-            ) from error
+
+    def blocks(self, plane: Plane, done: Container[int] = (), probabilities: bool = False) -> Iterator[Block]:
+        """The mask of a plane of any size in blocks, as they are finished: that of `predict`, without its memory.
+
+        Nothing is read or computed before it is asked for, so whoever wants to stop stops asking.
+
+        Parameters
+        ----------
+        plane
+            Its image is read through ``plane.image[rows, columns]``; one that says that it cannot read parts
+            (``by_parts`` is False) is read whole.
+        done
+            Numbers of blocks that are left out, because an earlier run has finished them.
+        probabilities
+            Give those as well.
+
+        Raises
+        ------
+        EngineError
+            When the plane cannot be read, lacks a channel that the model sees, or the computation fails.
+        """
+        self.check(plane)
+        if not getattr(plane.image, "by_parts", True):
+            plane = replace(plane, image=np.asarray(plane.image))
+        picture = ScaledPlane(PlaneReader([plane], self.input), plane.size, self._view.scale)
+        with _told_of(plane):
+            sight = self._sight_of(picture)
+        for row in places(plane.size, self._strip(picture.size[1] / plane.size[1])):
+            for place in row:
+                if place.number in done:
+                    continue
+                with _told_of(plane), torch.inference_mode():
+                    frame = Frame.of(place, picture.size, plane.size)
+                    belief = Belief(*sight.region(frame.area).chunk(2), self._model.v_share)
+                    block = self._block(place, frame, belief, probabilities)
+                sight.forget(*next_area(row, place, picture.size, plane.size))
+                yield block
+
+    def _block(self, place: Place, frame: Frame, belief: Belief, probabilities: bool) -> Block:
+        full = frame.at_full_size(torch.cat([belief.probability, belief.disagreement[None]])).cpu().numpy()
+        likely, doubt = full[:-1], full[-1]
+        return Block(place, self._table.to_ids(likely.argmax(0)), doubt, likely if probabilities else None)
+
+    def _sight_of(self, picture: ScaledPlane) -> Sight:
+        """What the model sees of a picture: what `believe` gives, region by region."""
+        height, width = picture.size
+        if _at_once(picture.size, self._view):
+            belief = believe(self._model, picture.read(Area(0, 0, height, width)), self._view, turns=True)
+            return WholeSight(torch.cat([belief.v, belief.c]))
+        self._model.eval()
+        side, look = window_side(self._view.crop), _looking(self._model)
+        return WindowSight(
+            picture.read, picture.size, side, OVERLAP, _poses(self._view), lambda window: look(window.to(self.device))
+        )
+
+    def _strip(self, scale: float) -> int:
+        """How many blocks are predicted side by side."""
+        side, channels = window_side(self._view.crop), 2 * self._model.class_count
+        return strip_columns(side, OVERLAP, len(_poses(self._view)), channels, scale)
+
+    def _from_blocks(self, plane: Plane, index: int, probabilities: bool) -> Prediction:
+        """A whole prediction of a large plane, for those who have room for its results."""
+        try:
+            mask, doubt = np.zeros(plane.size, np.uint8), np.zeros(plane.size, np.float32)
+            likely = np.zeros((len(self.class_ids), *plane.size), np.float32) if probabilities else None
+        except MemoryError as error:
+            raise _failure(plane, error) from error
+        for block in self.blocks(plane, probabilities=probabilities):
+            mask[block.place.area], doubt[block.place.area] = block.mask, block.doubt
+            if likely is not None:
+                likely[:, *block.place.area] = block.probabilities
+        return Prediction(index, plane.name, mask, doubt, likely)
+
+
+@contextmanager
+def _told_of(plane: Plane) -> Iterator[None]:
+    """Say of which plane it was that something went wrong with."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        raise _failure(plane, error) from error
+
+
+def _failure(plane: Plane, error: Exception) -> EngineError:
+    return EngineError(f"{plane.name} could not be predicted ({error}). Try another device or a smaller image.")
 
 
 @torch.inference_mode()
@@ -110,8 +207,7 @@ def believe(model: SemiGDA, picture: Tensor, view: View, turns: bool = False) ->
     device = next(iter(model.trained_parts().values())).device
     image = picture[None].to(device) * 2 - 1
     both = torch.zeros(1, 2 * model.class_count, *image.shape[-2:], device=device)
-    # As it is, and turned half round: most of what four mirror images gain, at half their price.
-    poses = {0, averaging_pose(view.poses)} if turns else {0}
+    poses = _poses(view) if turns else (0,)
     for pose in poses:
         both += posed(_windows(model, posed(image, pose), view), pose)  # each of these poses undoes itself
     both /= len(poses)
@@ -134,16 +230,32 @@ def to_prediction(
     )
 
 
-def _windows(model: SemiGDA, image: Tensor, view: View) -> Tensor:
-    """(1, 3, h, w) in [-1, 1] -> (1, 2 K, h, w): probabilities of branch V, then of branch C."""
+def _poses(view: View) -> tuple[int, ...]:
+    """As it is, and turned half round: most of what four mirror images gain, at half their price."""
+    return tuple(sorted({0, averaging_pose(view.poses)}))
+
+
+def _at_once(size: tuple[int, int], view: View) -> bool:
+    """Whether a picture of such a height and width is seen at once, without windows."""
+    return max(size) <= WHOLE * view.crop
+
+
+def _looking(model: SemiGDA) -> Callable[[Tensor], Tensor]:
+    """(1, 3, h, w) in [-1, 1] -> (1, 2 K, h, w), where the sides are multiples of the stride."""
 
     def look(window: Tensor) -> Tensor:
         with mixed_precision(window.device):
             branches = model.forward(window)  # not the compiled call: each new size would be compiled
         return torch.cat(branches, 1).float().exp()
 
+    return look
+
+
+def _windows(model: SemiGDA, image: Tensor, view: View) -> Tensor:
+    """(1, 3, h, w) in [-1, 1] -> (1, 2 K, h, w): probabilities of branch V, then of branch C."""
+    look = _looking(model)
     height, width = image.shape[-2:]
-    if max(height, width) <= WHOLE * view.crop:
+    if _at_once((height, width), view):
         bottom, right = -height % STRIDE, -width % STRIDE
         padded = F.pad(image, (0, right, 0, bottom), mode="replicate")
         return look(padded)[..., :height, :width]

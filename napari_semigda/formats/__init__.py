@@ -12,19 +12,24 @@ a folder of DICOM slices  one a slice, by their place  FOLDER.nii.gz, which lies
 .zarr .ome.zarr (folder)  one for each t and z         STEM.ome.zarr, under labels/masks
 ========================= ============================ ================================================
 
+Masks of large images come in block by block (`growing_masks`): chunks of the OME-Zarr itself, else of a store that the
+file is written from once they are complete; a TIFF then has compressed tiles and coarser levels.
+
 Rows and columns stay as they are stored: of a NIfTI slice, rows are the first axis. To add a format, write its `Format`
 (a module each) and name its suffixes here.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats import dicom
+from napari_semigda.formats import dicom, growing, omezarr
+from napari_semigda.formats.growing import MaskPlane
 from napari_semigda.formats.nifti import NIFTI
 from napari_semigda.formats.omezarr import ZARR
 from napari_semigda.formats.picture import PICTURE
@@ -34,14 +39,17 @@ from napari_semigda.formats.tiff import TIFF, float_pages
 __all__ = [
     "KINDS",
     "LazyImage",
+    "MaskPlane",
     "Source",
     "float_pages",
+    "growing_masks",
     "is_image",
     "is_zarr",
     "names_of_planes",
     "open_source",
     "output_name",
     "stem_of",
+    "write_grown",
     "write_masks",
     "write_masks_to",
 ]
@@ -157,7 +165,43 @@ def write_masks_to(path: Path, source: Source, masks: Sequence[np.ndarray], *, t
     for plane, mask in zip(source.planes, masks, strict=True):
         if mask.shape != plane.shape[:2] or mask.dtype != np.uint8:
             raise EngineError(f"The mask of {plane.name} is {mask.dtype} {mask.shape}, not uint8 {plane.shape[:2]}.")
-    _output_of(source.path, tiff).write(path, source, masks)
+    output = _output_of(source.path, tiff)
+    output.write(path, source, masks if output.by_parts else [np.asarray(mask) for mask in masks])
+
+
+def growing_masks(source: Source, store: Path) -> list[MaskPlane]:
+    """Masks of a file that are written block by block.
+
+    Parameters
+    ----------
+    source
+        The image file that the masks belong to.
+    store
+        A folder for them until they are complete, made where it is not there; in the folder that `write_grown` is to
+        write to, or below.
+
+    Returns
+    -------
+    list of MaskPlane
+        One for each plane, all 0 at first: ``mask[rows, columns] = block``.
+    """
+    kind = omezarr if _format_of(source.path) is ZARR else growing
+    if not store.exists():
+        kind.begin(store, source)
+    return kind.planes(store, source)
+
+
+def write_grown(source: Source, folder: Path, store: Path) -> Path:
+    """As `write_masks`, from the store of masks that have grown. That of an OME-Zarr is moved, others stay."""
+    if _format_of(source.path) is not ZARR:
+        masks = growing.planes(store, source)
+        growing.finish(masks)
+        return write_masks(source, folder, masks)
+    path = Path(folder) / output_name(source.path)
+    omezarr.finish(store, source)
+    with replacing(path) as temporary:
+        os.replace(store, temporary)
+    return path
 
 
 def _output_of(path: Path, tiff: bool) -> Format:

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from napari_semigda.engine.blocks import SIDE
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats.source import Format, LazyImage, Source, plane_names
+from napari_semigda.formats.growing import MaskPlane, coarsen, halves, nearest
+from napari_semigda.formats.source import Format, LazyImage, Source, area_of, plane_names
 
 LABELS = "labels"
 NAME = "masks"
 _MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
-_CHUNK = 1024
 
 
 class _Image(NamedTuple):
@@ -134,69 +135,117 @@ def _part(path: Path, place: str, names: str, at: tuple[int, ...], colours: bool
     """Pixels of one plane: ``plane[key]``, of which no more chunks are read than needed where `key` has two slices."""
     import zarr
 
-    key = key if isinstance(key, tuple) else (key,)
-    wanted = [*key[:2], *[slice(None)] * (2 - len(key[:2]))]
-    simple = all(isinstance(each, slice) and (each.step is None or each.step > 0) for each in wanted)
-    rows, columns = wanted if simple else (slice(None), slice(None))
+    area = area_of(key)
+    rows, columns, rest = area or (slice(None), slice(None), ())
     leading = iter(at)
     select = {"y": rows, "x": columns, "c": slice(None) if colours else 0}
     array = zarr.open_group(path, mode="r")[place]
     pixels = np.asarray(array[tuple(select[name] if name in select else next(leading) for name in names)])
     left = [name for name in names if name in ("yxc" if colours else "yx")]
     pixels = pixels.transpose([left.index(name) for name in ("yxc" if colours else "yx")])
-    return pixels[(slice(None), slice(None), *key[2:])] if simple else pixels[key]
+    return pixels[(slice(None), slice(None), *rest)] if area else pixels[key]
 
 
-def _write(path: Path, source: Source, masks: Sequence[np.ndarray]) -> None:
+def _write(path: Path, source: Source, masks: Sequence[Any]) -> None:
+    begin(path, source)
+    for plane, mask in zip(planes(path, source), masks, strict=True):
+        plane[:, :] = np.asarray(mask)
+    finish(path, source)
+
+
+def begin(path: Path, source: Source) -> None:
+    """Make an OME-Zarr of empty masks for an image; it is none before `finish`, for it lacks the description."""
     import zarr
 
     image: _Image = source.header
-    root = zarr.open_group(path, mode="w-", zarr_format=image.zarr_format)
-    labels = root.create_group(LABELS)
-    group = labels.create_group(NAME)
+    group = zarr.open_group(path, mode="w-", zarr_format=image.zarr_format).create_group(LABELS).create_group(NAME)
+    names = image.names.replace("c", "")
+    for number, (shape, _) in enumerate(_levels(image)):
+        chunks = tuple(min(SIDE, n) if name in "yx" else 1 for n, name in zip(shape, names, strict=True))
+        if image.zarr_format == 2:
+            how: dict[str, Any] = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+        else:
+            how = {"dimension_names": list(names)}
+        group.create_array(str(number), shape=shape, chunks=chunks, dtype="uint8", fill_value=0, **how)
+
+
+def planes(path: Path, source: Source, level: int = 0) -> list[MaskPlane]:
+    """The masks that `begin` has made, in the order of the planes of the image; fewer where a level is coarser."""
+    import zarr
+
+    names = source.header.names.replace("c", "")
+    array = zarr.open_group(path, mode="r+")[LABELS][NAME][str(level)]
+    leading = [n for n, name in zip(array.shape, names, strict=True) if name not in "yx"]
+    return [MaskPlane(array, names, at) for at in np.ndindex(*leading)]
+
+
+def finish(path: Path, source: Source) -> None:
+    """Make the coarser levels of masks that are complete, then say what they are."""
+    import zarr
+
+    image: _Image = source.header
+    levels = _levels(image)
+    for number in range(1, len(levels)):
+        _coarsen(
+            planes(path, source, number - 1), planes(path, source, number), levels[number - 1][0], levels[number][0]
+        )
     kept = [at for at, name in enumerate(image.names) if name != "c"]
-    shapes = [tuple(shape[at] for at in kept) for shape, _ in image.levels]
-    rows, columns = (image.names.replace("c", "").index(name) for name in "yx")
-    for number, shape in enumerate(shapes):
-        array = _create(group, str(number), shape, (rows, columns), [image.names[at] for at in kept])
-        finer = [_nearest(shapes[0][axis], n) for axis, n in enumerate(shape)]
-        others = [axis for axis in range(len(shape)) if axis not in (rows, columns)]
-        for index in np.ndindex(*(shape[axis] for axis in others)):
-            at = [finer[axis][i] for axis, i in zip(others, index, strict=True)]
-            mask = masks[int(np.ravel_multi_index(at, [shapes[0][axis] for axis in others]))] if others else masks[0]
-            small = mask[np.ix_(finer[rows], finer[columns])]
-            inside = iter(index)
-            where = tuple(slice(None) if axis in (rows, columns) else next(inside) for axis in range(len(shape)))
-            array[where] = small if rows < columns else small.T
-    _describe(labels, {"labels": [NAME]})
+    labels = zarr.open_group(path, mode="r+")[LABELS]
     version = _version(image.zarr_format)
     described = {
         "name": NAME,
         "axes": [image.axes[at] for at in kept],
         "datasets": [
-            {"path": str(number), "coordinateTransformations": _without_channels(transforms, kept) or _ones(len(kept))}
-            for number, (_, transforms) in enumerate(image.levels)
+            {"path": str(number), "coordinateTransformations": transforms}
+            for number, (_, transforms) in enumerate(levels)
         ],
         **({"coordinateTransformations": _without_channels(image.common, kept)} if image.common else {}),
         **({"version": version} if image.zarr_format == 2 else {}),
     }
     own = {"version": version} if image.zarr_format == 2 else {}
-    _describe(group, {"multiscales": [described], "image-label": {"source": {"image": "../../"}, **own}})
+    _describe(labels[NAME], {"multiscales": [described], "image-label": {"source": {"image": "../../"}, **own}})
+    _describe(labels, {"labels": [NAME]})
 
 
-def _create(group: Any, name: str, shape: tuple[int, ...], flat: tuple[int, int], axes: list[str]) -> Any:
-    """An array of class ids in the format of its group, a plane in one chunk or more."""
-    chunks = tuple(min(_CHUNK, n) if axis in flat else 1 for axis, n in enumerate(shape))
-    if group.metadata.zarr_format == 2:
-        how: dict[str, Any] = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
-    else:
-        how = {"dimension_names": axes}
-    return group.create_array(name, shape=shape, chunks=chunks, dtype="uint8", fill_value=0, **how)
+def _levels(image: _Image) -> list[tuple[tuple[int, ...], list[dict[str, Any]]]]:
+    """Shape and transformations of each resolution of the masks: those of the image, or halves of a large one."""
+    kept = [at for at, name in enumerate(image.names) if name != "c"]
+    names = "".join(image.names[at] for at in kept)
+    levels = [
+        (tuple(shape[at] for at in kept), _without_channels(transforms, kept) or _ones(len(kept)))
+        for shape, transforms in image.levels
+    ]
+    if len(levels) > 1:
+        return levels
+    ((full, transforms),) = levels
+    for height, width in halves((full[names.index("y")], full[names.index("x")])):
+        sides = {"y": height, "x": width}
+        shape = tuple(sides.get(name, n) for name, n in zip(names, full, strict=True))
+        levels.append((shape, _stretched(transforms, [n / m for n, m in zip(full, shape, strict=True)])))
+    return levels
 
 
-def _nearest(fine: int, coarse: int) -> np.ndarray:
-    """Which of `fine` pixels lies under the middle of each of `coarse` ones: class ids cannot be averaged."""
-    return np.minimum(((np.arange(coarse) + 0.5) * fine / max(coarse, 1)).astype(int), fine - 1)
+def _coarsen(fine: list[MaskPlane], coarse: list[MaskPlane], fine_shape: tuple, coarse_shape: tuple) -> None:
+    """Fill a coarser level, which may have fewer planes as well."""
+    y, x = fine[0].axes
+    leading = [
+        (n, nearest(n, m))
+        for axis, (n, m) in enumerate(zip(fine_shape, coarse_shape, strict=True))
+        if axis not in (y, x)
+    ]
+    for plane, index in zip(coarse, np.ndindex(*(len(near) for _, near in leading)), strict=True):
+        at = [near[i] for (_, near), i in zip(leading, index, strict=True)]
+        coarsen(fine[int(np.ravel_multi_index(at, [n for n, _ in leading])) if at else 0], plane)
+
+
+def _stretched(transforms: list[dict[str, Any]], factors: list[float]) -> list[dict[str, Any]]:
+    """Transformations of a level whose pixels are so many times as large along each axis."""
+    return [
+        {**each, "scale": [size * factor for size, factor in zip(each["scale"], factors, strict=True)]}
+        if each.get("type") == "scale" and "scale" in each
+        else each
+        for each in transforms
+    ]
 
 
 def _without_channels(transforms: list[dict[str, Any]], kept: list[int]) -> list[dict[str, Any]]:
@@ -222,4 +271,4 @@ def _describe(group: Any, told: dict[str, Any]) -> None:
         group.attrs.update({"ome": {"version": _version(3), **told}})
 
 
-ZARR = Format(_read, _write, ".ome.zarr", "plane")
+ZARR = Format(_read, _write, ".ome.zarr", "plane", by_parts=True)

@@ -39,6 +39,11 @@ class LazyImage:
         """2 or 3."""
         return len(self.shape)
 
+    @property
+    def by_parts(self) -> bool:
+        """Whether ``image[key]`` reads no more than it must."""
+        return self.part is not None
+
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         with said_plainly(self.name):
             pixels = self.load()
@@ -89,11 +94,22 @@ class Format(NamedTuple):
     """Suffix of the files it writes."""
     word: str = "page"
     """What one plane of several is called."""
+    by_parts: bool = False
+    """Whether `write` takes masks that are in no array but give ``mask[rows, columns]``."""
 
 
 def plane_names(name: str, word: str, count: int) -> list[str]:
     """What messages call the planes of a file: its own name, or with a number counted from 1 where it has several."""
     return [name] if count == 1 else [f"{name}, {word} {number}" for number in range(1, count + 1)]
+
+
+def area_of(key: Any) -> tuple[slice, slice, tuple] | None:
+    """Rows, columns and what else ``image[key]`` asks for; None where it asks for no plain rows and columns."""
+    key = key if isinstance(key, tuple) else (key,)
+    rows, columns = [*key[:2], *[slice(None)] * (2 - len(key[:2]))]
+    if all(isinstance(each, slice) and (each.step is None or each.step > 0) for each in (rows, columns)):
+        return rows, columns, key[2:]
+    return None
 
 
 @contextmanager
@@ -108,8 +124,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(path, before)
         os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or error
-        raise EngineError(f"{path} cannot be written ({reason}): free some space or choose another folder.") from error
+        raise _unwritable(path, error) from error
     finally:
         if before.exists() and not path.exists():
             os.replace(before, path)
@@ -119,6 +134,21 @@ def replacing(path: Path) -> Iterator[Path]:
             else:
                 with suppress(OSError):
                     left.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_plainly(path: Path) -> Iterator[None]:
+    """Turn what a full or lost disk raises into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> EngineError:
+    return EngineError(
+        f"{path} cannot be written ({error.strerror or error}): free some space or choose another folder."
+    )
 
 
 @contextmanager

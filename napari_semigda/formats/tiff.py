@@ -12,14 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from napari_semigda.engine.blocks import SIDE, places
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats.source import Format, LazyImage, Source, plane_names, replacing
+from napari_semigda.formats.tiff_parts import has_parts, read_part
 
 _MICROMETRES = dict.fromkeys(
     ("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "\\u00B5m", "micron", "microns"), 1.0
 )
 _MICROMETRES |= {"nm": 1e-3, "mm": 1e3, "cm": 1e4}
-_LARGEST_IMAGEJ = 2**32 - 2**25  # bytes: ImageJ knows no larger files
+_LARGEST_IMAGEJ = 2**32 - 2**25  # bytes: ImageJ, and TIFF but for BigTIFF, know no larger files
+_LARGEST_PAGE = 2**27  # pixels: ImageJ reads no tiles, so its pages are written from memory
 
 
 @contextmanager
@@ -122,8 +125,8 @@ def _layout(tif, series, tags: dict[str, Any]) -> _Layout:
     return _Layout(tags)
 
 
-def _parts(path: Path, number: int, series) -> list[tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]]:
-    """Shape, type and loader of each plane of a series: every axis but rows, columns and colours counts pages."""
+def _parts(path: Path, number: int, series) -> list[tuple]:
+    """Shape, type and loaders of each plane of a series: every axis but rows, columns and colours counts pages."""
     axes = series.axes
     if axes.count("Y") != 1 or axes.count("X") != 1:
         raise EngineError(f"{path} has the axes {axes} {series.shape}, not rows and columns: save it as plain pages.")
@@ -142,11 +145,22 @@ def _parts(path: Path, number: int, series) -> list[tuple[tuple[int, ...], np.dt
     if axes.replace("S", "").endswith("YX") and not lost:  # a page holds one plane, or one channel of it
         pages = [page.index for page in series.pages]
         if colour != "C" and count == len(pages):
-            return [(shape, dtype, partial(_load_page, path, index, shape)) for index in pages]
+            in_parts = [has_parts(page.keyframe) for page in series.pages]
+            return [
+                (
+                    shape,
+                    dtype,
+                    partial(_load_page, path, index, shape),
+                    partial(read_part, path, index, shape) if parts else None,
+                )
+                for index, parts in zip(pages, in_parts, strict=True)
+            ]
         if colour == "C" and count * shape[2] == len(pages):
             stored = np.reshape(pages, [series.shape[i] for i in range(len(axes)) if i not in inner[:2]])
             channels = np.moveaxis(stored, [axis for axis in axes if axis not in "YX"].index("C"), -1)
-            return [(shape, dtype, partial(_load_channels, path, each, shape)) for each in channels.reshape(count, -1)]
+            return [
+                (shape, dtype, partial(_load_channels, path, each, shape), None) for each in channels.reshape(count, -1)
+            ]
     changed = path.stat().st_mtime_ns
     return [(shape, dtype, partial(_load_part, path, changed, number, order, shape, i)) for i in range(count)]
 
@@ -209,23 +223,46 @@ def _watching(path: Path) -> Iterator[None]:
         raise EngineError(f"{path} is truncated (pages are missing at its end): copy it again or remove it.")
 
 
-def _write(path: Path, source: Source, masks: Sequence[np.ndarray]) -> None:
+def _write(path: Path, source: Source, masks: Sequence[Any]) -> None:
     import tifffile
 
     layout = source.header if isinstance(source.header, _Layout) else _Layout({})  # pictures have none
     alike = len({mask.shape for mask in masks}) == 1
-    too_large = layout.kind == "imagej" and sum(mask.nbytes for mask in masks) > _LARGEST_IMAGEJ
+    by_parts = not all(isinstance(mask, np.ndarray) for mask in masks)
+    size, page = sum(math.prod(mask.shape) for mask in masks), max(math.prod(mask.shape) for mask in masks)
+    too_large = layout.kind == "imagej" and (size > _LARGEST_IMAGEJ or (by_parts and page > _LARGEST_PAGE))
     stacked = layout.kind and alike and math.prod(layout.shape) == len(masks) and not too_large
-    blocks = [np.stack(masks) if len(masks) > 1 else masks[0]] if alike else masks
-    told: dict[str, Any] = {}
+    how: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", **layout.tags}
     if stacked:
-        blocks = [np.stack(masks).reshape(*layout.shape, *masks[0].shape)]
-        told = {"metadata": {"axes": layout.axes, **layout.metadata}}
+        how["metadata"] = {"axes": layout.axes, **layout.metadata}
     kind = layout.kind if stacked else ""
     # Said in so many words: of a name with .ome.tif the library would make channels of pages.
-    with tifffile.TiffWriter(path, imagej=kind == "imagej", ome=kind == "ome") as writer:
-        for block in blocks:
-            writer.write(block, photometric="minisblack", compression="zlib", **layout.tags, **told)
+    with tifffile.TiffWriter(
+        path, bigtiff=size > _LARGEST_IMAGEJ, imagej=kind == "imagej", ome=kind == "ome"
+    ) as writer:
+        for group in [masks] if alike else [[mask] for mask in masks]:
+            leading = layout.shape if stacked else (len(group),) * (len(group) > 1)
+            if by_parts and kind != "imagej":
+                _write_tiles(writer, group, leading, {"metadata": None} | how)
+            else:
+                writer.write(np.stack(group).reshape(*leading, *group[0].shape), **how)
 
 
-TIFF = Format(_read, _write, ".tif")
+def _write_tiles(writer: Any, masks: Sequence[Any], leading: tuple[int, ...], how: dict[str, Any]) -> None:
+    """Write masks that are in no array tile by tile, and their coarser levels below them, as viewers of slides do.
+
+    Not for ImageJ, which reads no tiles.
+    """
+    fewest = min(len(mask.levels) for mask in masks)
+    for level in range(fewest + 1):
+        shown = [mask.levels[level - 1] if level else mask for mask in masks]
+        writer.write(
+            (mask[place.area] for mask in shown for row in places(mask.shape, mask.shape[1]) for place in row),
+            shape=(*leading, *shown[0].shape),
+            dtype=np.uint8,
+            tile=(SIDE, SIDE),
+            **(how | ({"subfiletype": 1, "metadata": None} if level else {"subifds": fewest})),
+        )
+
+
+TIFF = Format(_read, _write, ".tif", by_parts=True)

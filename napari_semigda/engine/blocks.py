@@ -1,0 +1,79 @@
+"""Planes too large to be predicted as one array, and the blocks they come in.
+
+Neither torch nor Qt is imported here, so that those who only write blocks need not load it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+LARGE = 2**24
+"""Pixels (4,096 x 4,096) from which on a plane is predicted block by block. As one array it takes about 60 bytes a
+pixel with two classes and 16 more for each further one, so a gigabyte and more from here on; below, one pass through
+memory is the simplest and no slower."""
+
+SIDE = 512
+"""Height and width of a block in image pixels, less at the lower and right border. Masks are stored in chunks of the
+same size, so that each is written once."""
+
+
+class Place(NamedTuple):
+    """Where a block lies in its plane, in image pixels."""
+
+    number: int
+    """Counted from 0 in reading order."""
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def area(self) -> tuple[slice, slice]:
+        """Rows and columns, to read or write ``plane[block.area]``."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+class Block(NamedTuple):
+    """A finished piece of the masks of a plane."""
+
+    place: Place
+    mask: np.ndarray
+    """(h, w) uint8 class ids."""
+    doubt: np.ndarray
+    """(h, w) float32 in [0, 1]."""
+    probabilities: np.ndarray | None = None
+    """(K, h, w) float32; only when asked for."""
+
+
+def is_large(size: tuple[int, ...], scale: float = 1.0) -> bool:
+    """Whether a plane of such a height and width is predicted block by block; the one place where that is decided.
+
+    `scale` is that of the view: what is enlarged takes more memory than the image.
+    """
+    return size[0] * size[1] * max(1.0, scale) ** 2 > LARGE
+
+
+def count_blocks(size: tuple[int, ...]) -> int:
+    """How many blocks a plane of such a height and width has."""
+    return -(-size[0] // SIDE) * -(-size[1] // SIDE)
+
+
+def places(size: tuple[int, ...], columns: int) -> Iterator[list[Place]]:
+    """Rows of at most so many blocks, down one strip of the plane and then down the next one to its right."""
+    height, width = size[:2]
+    across = -(-width // SIDE)
+    for first in range(0, across, columns):
+        for top in range(0, height, SIDE):
+            yield [
+                Place(
+                    top // SIDE * across + column,
+                    top,
+                    column * SIDE,
+                    min(top + SIDE, height),
+                    min((column + 1) * SIDE, width),
+                )
+                for column in range(first, min(first + columns, across))
+            ]
