@@ -99,7 +99,7 @@ def take_turns(actions: dict[str, Callable[[], object]], repeats: int) -> dict[s
 
 def our_step(training: Round, weight: float) -> None:
     """A step of stage 2, with pseudo-masks where the weight is not 0."""
-    training._step(training.objective.segmentation(weight))
+    training.learner.step(training.objective.segmentation(weight))
 
 
 def unet_step(training: Round) -> Callable[[], None]:

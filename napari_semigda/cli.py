@@ -106,6 +106,7 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     compile: Annotated[
         bool, typer.Option("--compile", help="torch.compile the steps: for long runs on a GPU.", rich_help_panel=_MORE)
     ] = Settings.compile,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run of this model that was cut off.")] = False,
 ) -> None:
     """Train a model. An image whose stem has a mask is labelled, every other one unlabelled.
 
@@ -140,15 +141,19 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
 
     from napari_semigda.engine.checkpoint import read_header
     from napari_semigda.engine.device import pick_device
+    from napari_semigda.engine.resume import found, place_beside
     from napari_semigda.engine.train import Trainer
 
     pick_device(device)
     for model in (init, plan):
         if model is not None:
             read_header(model)
+    request = replace(request, planes=planes, checkpoint=place_beside(out), resume=resume)
+    if not resume and found(request):
+        warn(f"A run of {out} was cut off; this one starts anew. To go on with it, interrupt now and add --resume.")
     trainer = Trainer()
     with _first_interrupt(trainer.stop), json_lines() if json else progress_bar() as show:
-        for report in trainer.fit(replace(request, planes=planes)):
+        for report in trainer.fit(request):
             show(report)
 
 

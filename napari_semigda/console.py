@@ -48,10 +48,10 @@ def progress_bar() -> Iterator[Callable[[Report], None]]:
     """Yields a function that shows a report to people: a moving bar on a terminal, a line a stage in a log file."""
     with bar("Getting ready", guess=False) as (progress, task):
         progress.update(task, total=1.0)
-        shown = ""
+        shown = noted = ""
 
         def show(report: Report) -> None:
-            nonlocal shown
+            nonlocal shown, noted
             named = (("loss", report.loss), ("held-out Dice", report.dice))
             figures = [f"{name} {value:.3f}" for name, value in named if value is not None]
             if report.remaining and report.model is None:
@@ -59,6 +59,9 @@ def progress_bar() -> Iterator[Callable[[Report], None]]:
             status = " · ".join([_STAGES[report.stage], *figures])
             progress.update(task, completed=report.fraction, description=status)
             lines = [report.message, f"Saved {report.model}" if report.model is not None else ""]
+            if report.note != noted:
+                lines.insert(0, report.note)
+                noted = report.note
             if progress.disable and report.stage != shown:
                 lines.insert(0, f"{report.elapsed:6.0f} s  {status}")
                 shown = report.stage

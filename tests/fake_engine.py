@@ -28,6 +28,7 @@ class FakeTrainer:
     def __init__(self):
         self._stop = threading.Event()
         self._view = 0
+        self.device = "auto"
 
     def stop(self):
         self._stop.set()
@@ -42,12 +43,18 @@ class FakeTrainer:
         steps = request.settings.max_steps or 10**6
         held_out = tuple(plane.name for plane in request.planes if plane.mask is not None)[:1]
         yield Report("starting")
-        for step in range(1, steps + 1):
+        done = int(request.checkpoint.read_text()) if request.resume else 0
+        for step in range(done + 1, steps + 1):
             if self._stop.wait(0.1):
                 break
+            if step == 3 and "cut off" in wish:
+                request.checkpoint.write_text("2")
+                cut_off(wish, request.resume)
             plane = request.planes[self._view]
             preview = threshold(plane, self._view)
             yield Report("learning", step, step / steps, step / 10, loss=1 / step, held_out=held_out, preview=preview)
+        if request.checkpoint is not None:
+            request.checkpoint.unlink(missing_ok=True)
         request.out.write_text(json.dumps({"wish": wish, "init": str(request.init), "thread": os.getpid()}))
         dice = 0.9 if request.init is None or "worse" not in wish else 0.5
         stage = "stopped" if self._stop.is_set() else "done"
@@ -59,7 +66,8 @@ class FakeTrainer:
 
 class FakePredictor:
     def __init__(self, model, device="auto"):
-        self._wish = json.loads(Path(model).read_text())["wish"]
+        self._model = Path(model)
+        self._wish = json.loads(self._model.read_text())["wish"]
         self.classes = {0: "background", 1: self._wish}
         self.colours = {1: "#e69f00"}
 
@@ -69,6 +77,11 @@ class FakePredictor:
     def predict(self, plane, index=0, probabilities=False):
         if "slow" in self._wish:
             time.sleep(0.15)
+        if "dies marking" in self._wish and index == 1:
+            died = self._model.with_suffix(".died")
+            if "twice" in self._wish or not died.exists():
+                died.touch()
+                os.kill(os.getpid(), 9)
         if "one fails" in self._wish and index == 1:
             raise EngineError(f"{plane.name} has NaN values: remove it.")
         return threshold(plane, index)
@@ -89,6 +102,14 @@ def threshold(plane, index):
     grey = image if image.ndim == 2 else image.mean(-1)
     mask = (grey > grey.mean()).astype(np.uint8)
     return Prediction(index, plane.name, mask, np.full(mask.shape, 0.25, np.float32))
+
+
+def cut_off(wish, resumed):
+    if resumed and "twice" not in wish:
+        return
+    if "hangs" in wish:
+        time.sleep(600)
+    os.kill(os.getpid(), 9)
 
 
 def misbehave(wish):

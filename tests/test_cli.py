@@ -216,6 +216,34 @@ def test_second_ctrl_c_gives_up(folders, monkeypatch, capsys):
     assert not (folders / "out").exists()
 
 
+def test_a_run_that_was_cut_off_is_offered_and_gone_on_with(folders, monkeypatch, capfd):
+    from napari_semigda.engine import resume
+
+    monkeypatch.setattr(resume, "EVERY", 0.0)
+    monkeypatch.setattr(resume, "_SHARE", 1e9)
+    write, left = resume.Checkpoints.step, folders / "out" / ".m.semigda.unfinished"
+
+    def interrupted(self, training):
+        write(self, training)
+        if training.clock.step == 2:
+            raise KeyboardInterrupt
+
+    args = train_args(folders, "--device", "cpu")
+    args[args.index(STEPS)] = "4"
+    monkeypatch.setattr(resume.Checkpoints, "step", interrupted)
+    for said in (False, True):
+        assert run(args) == 130
+        assert left.exists()
+        assert ("add --resume" in capfd.readouterr().err) == said
+    monkeypatch.setattr(resume.Checkpoints, "step", write)
+    assert run([*args, "--resume", "--json"]) == 0
+    steps = [json.loads(line)["step"] for line in capfd.readouterr().out.splitlines()]
+    assert steps[1] == 2 and steps[-1] == 4
+    assert [path.name for path in (folders / "out").iterdir()] == ["m.semigda"]
+    assert run([*args, "--resume"]) == 2
+    assert "no unfinished run" in capfd.readouterr().err
+
+
 def test_progress_for_people_goes_to_stderr(folders, capfd):
     args = train_args(folders, "--backbone", "compact", "--device", "cpu", "--unlabelled-weight", "0")
     args[args.index(STEPS)] = "3"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,21 @@ class MovingAverage:
         """Set the averages to a snapshot."""
         for name, average in zip(self._weights, self._average, strict=True):
             average.copy_(snapshot[name])
+
+    @torch.no_grad()
+    def hand_over(self) -> None:
+        """Give the model the averages, for good."""
+        for weight, average in zip(_data(self._weights.values()), self._average, strict=True):
+            weight.copy_(average)
+
+    def state(self) -> dict[str, Any]:
+        """The averages by name, and how many steps are in them."""
+        return {"steps": self._steps, "average": dict(zip(self._weights, self._average, strict=True))}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        self._steps = state["steps"]
+        self.load(state["average"])
 
     def _swap(self) -> None:
         for weight, average in zip(_data(self._weights.values()), self._average, strict=True):

@@ -44,8 +44,18 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
+def explain_device() -> str:
+    """The device that is chosen where the user leaves it open, and why: ``"CPU, 2 threads: torch finds no ..."``."""
+    device = pick_device()
+    if device.type != "cpu":
+        return f"{describe_device(device)}: the fastest here"
+    if torch.backends.cuda.is_built() or torch.backends.mps.is_built():
+        return f"{describe_device(device)}: torch finds no graphics card that it can use"
+    return f"{describe_device(device)}: torch is installed without support for graphics cards"
+
+
 def mixed_precision(device: torch.device) -> AbstractContextManager[None]:
-    """bfloat16 autocast where it pays (CUDA), nothing elsewhere."""
-    if device.type == "cuda":
+    """bfloat16 autocast where it pays (NVIDIA cards that have it in hardware), nothing elsewhere."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return contextlib.nullcontext()

@@ -7,6 +7,7 @@ holds::
     request.json          what is asked for, with the shape and dtype of every array it names
     images/               one file a plane, written once and kept while its content stays the same
     round-3/              the masks of that round on the way in, previews and predictions on the way out
+    unfinished.safetensors   what a training can be gone on with, as long as it runs
 
 Neither torch nor Qt is imported here.
 """
@@ -87,6 +88,14 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """That a training was cut off and what is to come of it; goes with the command, not into the request."""
+
+    note: str  # what happened, for the reports
+    finish: bool = False  # learn no more: make the model of what was learnt
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a job ended, when it ended well."""
 
@@ -95,6 +104,11 @@ class Outcome:
     kept: bool = False  # True: the new model was worse, `model` is the one in use before
     skipped: tuple[str, ...] = ()  # one sentence for each plane that has no prediction
     classes: Mapping[int, str] = field(default_factory=dict)  # the model's, by id
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """The file in a run folder that a training can be gone on with, see `resume`."""
+    return folder / "unfinished.safetensors"
 
 
 # -- writing --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from napari_semigda.engine.answers import batch_to_json, outcome_to_json, prediction_to_json, report_to_json
-from napari_semigda.engine.exchange import Job, Outcome, Standing, read_job
+from napari_semigda.engine.exchange import Job, Outcome, Resume, Standing, checkpoint_of, read_job
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Plane, Report, TrainRequest
 from napari_semigda.engine.verdict import worse
 
@@ -30,7 +30,7 @@ class Engine(Protocol):
         """Import whatever is slow; return the device in words."""
 
     def trainer(self) -> Any:
-        """A new trainer with ``fit``, ``stop`` and ``look_at``."""
+        """A new trainer with ``fit``, ``stop``, ``look_at`` and ``device``."""
 
     def predictor(self, model: Path, device: str) -> Any:
         """A predictor with ``predict``."""
@@ -79,15 +79,18 @@ class Jobs:
 
     # -- done ---------------------------------------------------------------------------------------------------
 
-    def do(self, path: Path) -> None:
-        """Do the job of a ``request.json``; any exception means that it could not be finished."""
+    def do(self, path: Path, resume: Resume | None = None) -> None:
+        """Do the job of a ``request.json``; any exception means that it could not be finished.
+
+        With `resume`, a training goes on from its checkpoint, from its start where there is none.
+        """
         job = read_job(path)
         if self._view is None:
             self._view = job.view
         answers = path.parent / f"round-{job.generation}"
         try:
             if isinstance(job.request, TrainRequest):
-                outcome = self._train(job, answers)
+                outcome = self._train(job, answers, checkpoint_of(path.parent), resume)
             elif isinstance(job.request, BatchRequest):
                 outcome = self._batch(job.request)
             else:
@@ -99,27 +102,29 @@ class Jobs:
             self._trainer = None
         self._say(kind="done", **outcome_to_json(outcome))
 
-    def _train(self, job: Job, answers: Path) -> Outcome:
+    def _train(self, job: Job, answers: Path, checkpoint: Path, resume: Resume | None) -> Outcome:
         """Train, choose between the new model and the one in use, predict every plane with the better one."""
         trainer = self._trainer = self._engine.trainer()
-        if self._stop.is_set():  # pressed before there was anything to stop
+        goes_on = resume is not None and checkpoint.exists()
+        if self._stop.is_set() and not goes_on:  # pressed before there was anything to stop
             return Outcome(stopped=True)
         trainer.look_at(self._view)
-        last = Report("starting")
-        for last in trainer.fit(replace(job.request, then_predict=True, keep_start=False)):
+        request = replace(job.request, then_predict=True, keep_start=False, checkpoint=checkpoint, resume=goes_on)
+        last, note = Report("starting"), "" if resume is None else resume.note
+        for report in trainer.fit(request):
+            last = replace(report, note=f"{note} {report.note}".strip())
             self._report(last, answers)
-            if self._stop.is_set():  # again, should it have come before the trainer was listening
+            if self._stop.is_set() or (resume is not None and resume.finish):  # it may not have listened before
                 trainer.stop()
         self._trainer = None
         stopped = last.stage == "stopped"
         self._stop.clear()  # it ended the training; pressed again it ends the predicting
         if last.model is None:
             return Outcome(stopped=stopped)
-        kept = job.before is not None and _is_worse(last, job.before)
-        chosen = job.before.model if kept else last.model
-        predictor = self._engine.predictor(chosen, job.request.settings.device)
+        chosen, kept_before = choose(last, job.before)
+        predictor = self._engine.predictor(chosen, trainer.device)
         skipped = self._predict(predictor, job.request.planes, answers, last)
-        return Outcome(chosen, stopped or self._stop.is_set(), kept, skipped, predictor.classes)
+        return Outcome(chosen, stopped or self._stop.is_set(), kept_before, skipped, predictor.classes)
 
     def _predict(
         self, predictor: Any, planes: tuple[Plane, ...], answers: Path, said: Report | None = None
@@ -171,11 +176,22 @@ class Jobs:
         return f"answer-{self._stems:06d}"
 
 
-def _is_worse(last: Report, before: Standing) -> bool:
-    """Whether the model of a round is clearly worse than the one in use until then.
+def choose(last: Report, before: Standing | None) -> tuple[Path, bool]:
+    """The model to use after a round, and whether that is the one before because the new one is clearly worse.
 
     A round that went on from it has measured it again, on the masks as they are now: that is the fairer comparison.
+
+    Parameters
+    ----------
+    last
+        The last report of the round's training.
+    before
+        The model in use until then.
     """
+    if before is None:
+        return last.model, False
     if last.findings is not None and last.findings.before:
-        return worse(last.findings)
-    return before.beats(Standing.of(last.model, last))
+        kept = worse(last.findings)
+    else:
+        kept = before.beats(Standing.of(last.model, last))
+    return (before.model if kept else last.model), kept

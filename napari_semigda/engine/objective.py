@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from napari_semigda.engine.losses import mask_loss
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.pseudo import PseudoMasks
 from napari_semigda.engine.sampling import Batch, CropSampler
+from napari_semigda.engine.view import View
 
 V_EVERY = 2  # branch V has frozen features: it learns as much from every other step, and C gets more steps
 BORROWED = (0.3, 1.0)  # how much of another picture's colours
@@ -98,6 +101,25 @@ class Objective:
             self.unlabelled_loss.add(unlabelled / (1 + with_v))
             loss = loss + unlabelled_weight * unlabelled
         return loss
+
+    def resize(self, crops: int, view: View) -> None:
+        """From now on, `crops` crops a step, of the size of `view`."""
+        if view.crop != self.labelled.view.crop:
+            self._pseudo_masks.forget()
+        self.crops = crops
+        for sampler in (self.labelled, self.unlabelled):
+            sampler.view = view
+
+    def state(self) -> dict[str, Any]:
+        """What later steps and reports depend on, but for the random numbers: plain values and tensors."""
+        losses = self.loss.value, self.unlabelled_loss.value
+        return {"steps": self._steps, "losses": losses, "pseudo_masks": self._pseudo_masks.state()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        self._steps = state["steps"]
+        self.loss.value, self.unlabelled_loss.value = state["losses"]
+        self._pseudo_masks.load_state(state["pseudo_masks"])
 
     def _in_other_colours(self, batch: Batch) -> Batch:
         """Half of the painted crops take on colours of unlabelled ones: it costs nothing to learn from those."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from napari_semigda.engine.types import EngineError, Settings
@@ -30,6 +30,7 @@ _MANY_STEPS = 1000  # left over by this many, time is better spent on steadier s
 _FAST_STEP = 0.1  # seconds; nothing below a graphics card (or very many cores) is as quick at the default size
 _LEAST_BATCH, _MOST_BATCH = 1, 16
 _LEAST_CROP, _SMALLER_CROP = 96, 2 / 3
+_SMALLEST_CROP, _STRIDE = 64, 32  # where memory is short; sides of what the networks see are multiples of the latter
 _BESIDES_STEPS = 0.1  # share of the training that goes into checks and previews
 _SAVING = 0.5  # seconds
 _LEAST_TRAINING = 0.75  # of the user's time, getting ready included ...
@@ -182,6 +183,16 @@ def choose_size(
     if crop_free and crop > _LEAST_CROP and usual < few:
         crop = max(_LEAST_CROP, round(crop * _SMALLER_CROP))
     return crop, batch
+
+
+def smaller(plan: Plan) -> Plan | None:
+    """The plan for a machine that ran out of memory: half the crops a step, then smaller ones; None below that."""
+    crop = max(_SMALLEST_CROP, plan.crop // 2 // _STRIDE * _STRIDE)
+    if plan.batch > _LEAST_BATCH:
+        return replace(plan, batch=plan.batch // 2, step_seconds=plan.step_seconds / 2)
+    if crop < plan.crop:
+        return replace(plan, crop=crop, step_seconds=plan.step_seconds * (crop / plan.crop) ** 2)
+    return None
 
 
 def expected_steps(pace: Pace, seconds: float, work: float = 1.0) -> int:

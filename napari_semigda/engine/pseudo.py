@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,3 +61,23 @@ class PseudoMasks:
         belief = Belief(*(branch.exp() for branch in branches), self._model.v_share)
         made = Batch(batch.image, *pseudo_mask(belief, CONFIDENCE))
         self._kept.extend(Batch(*parts) for parts in zip(*(part.split(1) for part in made), strict=True))
+
+    def forget(self) -> None:
+        """Start with none, as when crops have another size from now on."""
+        self._kept.clear()
+
+    def state(self) -> dict[str, Any]:
+        """What is kept, as tensors of all crops together; classes and weights are small whole numbers."""
+        parts = [torch.cat(part) for part in zip(*self._kept, strict=True)]
+        if parts:
+            parts[1:] = [part.to(torch.uint8) for part in parts[1:]]
+        return {"draws": self._draws, "kept": parts}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        self._draws = state["draws"]
+        self._kept.clear()
+        if state["kept"]:
+            image, target, weight = (part.to(self._device) for part in state["kept"])
+            each = zip(*(part.split(1) for part in (image, target.long(), weight.float())), strict=True)
+            self._kept.extend(Batch(*parts) for parts in each)

@@ -38,6 +38,8 @@ class Reporter:
     ) -> None:
         self.ramp = 0.0
         """Weight of the unlabelled images in the last step, 0..1."""
+        self.note = ""
+        """What the user should know of how the run goes, from now on."""
         self._clock, self._plan, self._examiner, self._objective = clock, plan, examiner, objective
         self._checked, self._predicted = checked, predicted
         self._stage: Stage | None = None  # told last
@@ -72,6 +74,7 @@ class Reporter:
             held_out=examiner.names,
             dice_by_image=examiner.dice_by_image,
             message=message,
+            note=self.note,
             **more,
         )
 

@@ -16,44 +16,42 @@ figures stay honest.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from napari_semigda.engine.appearance import choose_reading
-from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
 from napari_semigda.engine.device import describe_device, pick_device
-from napari_semigda.engine.findings import Findings
+from napari_semigda.engine.ending import choose_weights, verdict
+from napari_semigda.engine.learner import Learner
 from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.normalise import Input, choose_input
 from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.pace import measure_pace
-from napari_semigda.engine.planner import Pace, Plan, make_plan, tail_seconds, training_seconds
+from napari_semigda.engine.planner import BATCH, Pace, Plan, make_plan, smaller, tail_seconds, training_seconds
 from napari_semigda.engine.pose import averaging_pose
 from napari_semigda.engine.predict import believe, to_prediction
-from napari_semigda.engine.record import classes_of, header_of, rounds_before
+from napari_semigda.engine.record import header_of
 from napari_semigda.engine.reporter import Reporter
+from napari_semigda.engine.resume import Checkpoints, planned, restore
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock, Events, OpenEnd
+from napari_semigda.engine.trouble import ran_out_of_memory
 from napari_semigda.engine.types import EngineError, Prediction, Report, Stage, TrainRequest
 from napari_semigda.engine.validate import Examiner, hold_out, neighbours_of
-from napari_semigda.engine.verdict import Trained, judge
 from napari_semigda.engine.view import PlaneReader, View, choose_view
-from napari_semigda.engine.wording import sentences
 
 ALIGN_UNTIL = 0.08
 UNLABELLED_FROM = 0.5
 CHECKS = (0.2, 0.35, 0.5, 0.65)
 REFIT_FROM = 0.65
-LEARNING_RATE, TRUNK_RATE, WARM_RATE = 1.5e-3, 5e-4, 0.5
-WARM_UP_STEPS = 20
 LOOK_AT_PAINT = 0.04  # share of the time in which painted images are held against their masks, before and after
 
 
@@ -70,10 +68,17 @@ class Round:
         Asked after every step.
     in_view
         Index of the plane to preview, None for no previews.
+    saved
+        The state of a run of this request that was cut off, see `resume`.
     """
 
     def __init__(
-        self, request: TrainRequest, clock: Clock, stopped: Callable[[], bool], in_view: Callable[[], int | None]
+        self,
+        request: TrainRequest,
+        clock: Clock,
+        stopped: Callable[[], bool],
+        in_view: Callable[[], int | None],
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
         self.request, self.settings, self.clock = request, request.settings, clock
         self.planes = request.planes
@@ -82,18 +87,22 @@ class Round:
         torch.manual_seed(self.settings.seed)
         self.rng = np.random.default_rng(self.settings.seed)
         self._start_model()
-        self.average = MovingAverage(self.model.trained_parts())
-        self.optimiser = self._make_optimiser()
+        self.learner = Learner(self.model, correction=bool(self.earlier))
+        self.average = self.learner.average
         self._choose_planes()
-        self._make_plan()
+        self._make_plan(saved)
         torch.manual_seed(self.settings.seed)  # a replay measures nothing, so measuring must leave no trace
         self.objective = self._make_objective(self.plan.batch, self.rng)
         self.examiner = Examiner(
             self.planes, self.held_out, self.reader, self.view, self.table, keep_start=request.keep_start
         )
         self.reporter = Reporter(self.clock, self.plan, self.examiner, self.objective, self._checked, self._predicted)
-        self._pseudo_steps = 0  # with pseudo-masks so far
-        self._bad_steps = 0
+        self.pseudo_steps = 0  # with pseudo-masks so far
+        self.taught = 0  # steps of stage 2 that went well
+        self.refit_from: Mapping[str, Any] | None = None  # random numbers when held-out images joined
+        self.checkpoints = Checkpoints(request.checkpoint)
+        if saved is not None:
+            restore(self, saved)
 
     # ---- setting up ---------------------------------------------------------------------------------------------
 
@@ -147,7 +156,7 @@ class Round:
         self.resting = neighbours_of(self.planes, self.held_out)
         self.teaching = [i for i in painted if i not in self.held_out and i not in self.resting]
 
-    def _make_plan(self) -> None:
+    def _make_plan(self, saved: Mapping[str, Any] | None) -> None:
         """What this machine can do in the user's time; in a replay, what the earlier run did."""
         if self.request.plan:
             header = read_header(self.request.plan)
@@ -155,6 +164,12 @@ class Round:
             if not self.plan.fractions:
                 raise EngineError(f"{self.request.plan} was stopped before its first step: there is nothing to repeat.")
             self.clock.replay(self.plan.fractions, self.plan.checks)
+        if saved is not None:
+            self.plan, self.view, self.width = planned(saved)
+            self.clock.load_state(saved["clock"])
+            if self.device.type == "cpu" != saved["device"]:  # what a graphics card takes at once is too much here
+                self.plan = replace(self.plan, batch=min(self.plan.batch, BATCH))
+        if self.request.plan or saved is not None:
             return
         training = self.earlier.get("training", {})
         here = training.get("device"), training.get("settings", {}).get("clock")
@@ -175,7 +190,14 @@ class Round:
         rng = np.random.default_rng(0)
         picture = self.reader.whole(self.teaching[0], self.view.scale)
         objective_of = lambda crops: self._make_objective(crops, rng)  # noqa: E731
-        return measure_pace(self.model, objective_of, batch, picture, self.view, self.clock.read)
+        try:
+            return measure_pace(self.model, objective_of, batch, picture, self.view, self.clock.read)
+        except Exception as error:
+            if batch == 1 or not ran_out_of_memory(error):
+                raise
+        self.learner.free()
+        pace = self._measure_pace(batch // 2)
+        return replace(pace, step=2 * pace.step, room=1.0)
 
     def _seconds_left(self, pace: Pace) -> float:
         """Take what follows the last step off the training; return what is sure to come of that."""
@@ -202,37 +224,31 @@ class Round:
     def _sampler(self, chosen: list[int], rng: np.random.Generator) -> CropSampler:
         return CropSampler(self.planes, self.reader, chosen, self.view, self.table, rng)
 
-    def _make_optimiser(self) -> torch.optim.Optimizer:
-        parts = self.model.trained_parts()
-        trunk = [w for name, w in parts.items() if ".trunk." in name]
-        rest = [w for name, w in parts.items() if ".trunk." not in name]
-        groups = [{"params": trunk, "rate": TRUNK_RATE}, {"params": rest, "rate": LEARNING_RATE}]
-        fused = self.device.type in ("cpu", "cuda")  # four times as fast on a CPU
-        return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-2, fused=fused)
-
     # ---- the course ---------------------------------------------------------------------------------------------
 
     def run(self) -> Iterator[Report]:
         """Train, save, and report; see `Trainer.fit`."""
         yield self.reporter.report("starting", self._describe())
         checks, refit = Events(*CHECKS), Events(REFIT_FROM)
-        if self.earlier:
+        for fraction in self.clock.passed[-1:]:  # of a run that was cut off
+            checks.due(fraction), refit.due(fraction)
+        if self.earlier and not self.clock.step:
             yield from self._check(start=True)
-        while (fraction := self.clock.fraction()) < 1 and not self._stopped():
+        while (fraction := self.clock.fraction()) < 1 and not self._stopped() and not self.learner.given_up:
             if checks.due(fraction):
                 yield from self._check()
             if self.clock.ask_whether_it_improves():
                 yield from self._check()
                 self.clock.note(self._standing())
             if refit.due(fraction):
-                self._let_held_out_help()
+                self.let_held_out_help()
             stage = self._stage(fraction)
-            self._set_rate(fraction)
+            self.learner.set_rate(fraction, self.clock.step, self.plan.steps)
             ramp = self.reporter.ramp = self._unlabelled_weight(stage, fraction)
-            self._pseudo_steps += stage == "unlabelled"
+            self.pseudo_steps += stage == "unlabelled"
             self.clock.begin_step(fraction)
-            learn = self.objective.alignment if stage == "aligning" else self.objective.segmentation
-            self._step(learn(ramp))
+            self._step(stage, ramp)
+            self.checkpoints.step(self)
             yield from self._progress(stage)
         yield from self._finish()
 
@@ -258,7 +274,7 @@ class Round:
             return 0.0
         since = fraction / ALIGN_UNTIL
         if stage == "unlabelled":
-            since = 2 * self._pseudo_steps / ((1 - UNLABELLED_FROM) * self.plan.steps)
+            since = 2 * self.pseudo_steps / ((1 - UNLABELLED_FROM) * self.plan.steps)
         return self.settings.unlabelled_weight * ramp_up(since)
 
     def _uses_unlabelled(self) -> bool:
@@ -266,7 +282,7 @@ class Round:
 
     def _check(self, start: bool = False) -> Iterator[Report]:
         """Dice on the held-out images, as long as they are kept back; the best weights are remembered."""
-        if self.examiner.held_out and not self._refitted:
+        if self.examiner.held_out and not self.refitted:
             yield self.reporter.report("checking", "Checking the masks on images kept back…")
             if not start:
                 self.examiner.examine(self.model, self.average)
@@ -287,14 +303,15 @@ class Round:
             return self.examiner.dice
         return -math.inf if self.objective.loss.value is None else -self.objective.loss.value
 
-    def _let_held_out_help(self) -> None:
+    def let_held_out_help(self) -> None:
         """Painted images are few: once Dice has been measured on the held-out ones, training uses them too."""
         if self.examiner.held_out:
+            self.refit_from = self.rng.bit_generator.state
             self.teaching = sorted([*self.teaching, *self.resting, *self.examiner.held_out])
             self.objective.labelled = self._sampler(self.teaching, self.rng)
 
     @property
-    def _refitted(self) -> bool:
+    def refitted(self) -> bool:
         return set(self.examiner.held_out) <= set(self.teaching)
 
     def _progress(self, stage: Stage) -> Iterator[Report]:
@@ -310,53 +327,36 @@ class Round:
         return to_prediction(belief, self.planes[index], index, self.table)
 
     def _finish(self) -> Iterator[Report]:
+        if self.learner.given_up and not self.taught and not self.earlier:
+            raise EngineError("Training diverged (the loss is not a number). Start again, or remove odd images.")
         stage: Stage = "stopped" if self.clock.fraction() < 1 else "done"
         if self.clock.step or not self.earlier:
             yield from self._check()
         examiner = self.examiner
         examiner.look_at_paint(self.model, self.average, self.teaching, self._time_to_look())
-        self._choose_weights()
+        choose_weights(self)
         findings = examiner.findings()
         with self.average.applied():
             save_model(self.request.out, self.model, header_of(self, findings), examiner.best)
-        yield self.reporter.report(stage, self._verdict(findings), model=self.request.out, findings=findings)
-
-    def _choose_weights(self) -> None:
-        """The last weights, which all painted images have taught; the best checked ones where those turn out worse."""
-        examiner = self.examiner
-        if examiner.best is None:
-            return
-        self.model.v_share = examiner.v_share
-        if self._refitted and examiner.still_as_good(self.model, self.average):
-            return
-        self.average.load(examiner.best)
-        if examiner.kept_start:  # nothing was learnt, and nothing gets lost: the held-out images had taught that model
-            before, _ = load_model(Path(self.request.init), self.device, source=self.settings.backbone_source)
-            self.average.load(before.trained_parts())
-
-    def _verdict(self, findings: Findings) -> str:
-        names = {entry["id"]: entry["name"] for entry in classes_of(self.request, self.table)}
-        before = rounds_before(self.earlier)
-        return " ".join(sentences(judge([Trained(before + 1, findings, before=before or None)]), names))
+        self.checkpoints.drop()
+        yield self.reporter.report(stage, verdict(self, findings), model=self.request.out, findings=findings)
 
     # ---- one step -----------------------------------------------------------------------------------------------
 
-    def _step(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            self._bad_steps += 1
-            if self._bad_steps >= 10:
-                raise EngineError("Training diverged (the loss is not a number). Start again, or remove odd images.")
+    def _step(self, stage: Stage, ramp: float) -> None:
+        learn = self.objective.alignment if stage == "aligning" else self.objective.segmentation
+        try:
+            good = self.learner.step(learn(ramp))
+        except Exception as error:
+            plan = smaller(self.plan) if ran_out_of_memory(error) else None
+            if plan is None:
+                raise
+        else:
+            self.taught += good and stage != "aligning"
+            self.reporter.note = self.reporter.note if good else self.learner.note or self.reporter.note
             return
-        self._bad_steps = 0
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.trained_parts().values(), 3.0)
-        self.optimiser.step()
-        self.average.update()
-
-    def _set_rate(self, fraction: float) -> None:
-        """Linear warm-up, then polynomial decay (power 0.9, as in the paper) over the time."""
-        factor = WARM_RATE if self.earlier else 1.0
-        warm_up = min(1.0, (self.clock.step + 1) / min(WARM_UP_STEPS, 1 + self.plan.steps // 5))
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["rate"] * factor * warm_up * max(0.01, (1 - fraction) ** 0.9)
+        self.plan, self.view = plan, replace(self.view, crop=plan.crop)
+        self.learner.free()  # not before the error, which holds on to what the step had made
+        self.objective.resize(plan.batch, self.view)
+        pieces = f"{plan.batch} piece{'s' if plan.batch > 1 else ''} of {plan.crop} x {plan.crop} pixels"
+        self.reporter.note = f"Memory ran out, so training goes on with {pieces} at a time."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from napari_semigda.engine.types import Settings
 
@@ -67,6 +68,14 @@ class OpenEnd:
         self._checks_in_vain += 1
         if self._checks_in_vain >= _PATIENCE and self.held:
             self._released = spent
+
+    def state(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        vars(self).update(state)
 
 
 class Clock:
@@ -146,6 +155,24 @@ class Clock:
     def at_most(self) -> bool:
         """Whether the run may well end sooner than `remaining` says."""
         return self._open_end is not None and self._open_end.held
+
+    def state(self) -> dict[str, Any]:
+        """How far the run has come: plain values."""
+        return {
+            "elapsed": self.elapsed,
+            "seconds": self.seconds,
+            "passed": self.passed,
+            "checked": self.checked,
+            "open_end": None if self._open_end is None else self._open_end.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`: what was lost since does not count."""
+        self._start = self.read() - state["elapsed"]
+        self.seconds = state["seconds"]
+        self.passed, self.checked = list(state["passed"]), list(state["checked"])
+        if self._open_end is not None:
+            self._open_end.load_state(state["open_end"])
 
     def _spent(self) -> float:
         return self.step / self._max_steps if self._max_steps else self.elapsed / self.seconds

@@ -10,13 +10,17 @@ the run can stop.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
-import torch
-
+from napari_semigda.engine import resume
 from napari_semigda.engine.check import check_request
+from napari_semigda.engine.device import pick_device
 from napari_semigda.engine.round import Round
 from napari_semigda.engine.schedule import Clock
+from napari_semigda.engine.trouble import lost_device, ran_out_of_memory
 from napari_semigda.engine.types import EngineError, Report, TrainRequest
 
 
@@ -28,6 +32,8 @@ class Trainer:
     def __init__(self) -> None:
         self._stopping = threading.Event()
         self._in_view: int | None = None
+        self.device = "auto"
+        """Where the last run ended: as it was asked for, or "cpu" after a graphics card had failed."""
 
     def stop(self) -> None:
         """Finish the step, keep the best weights so far, save the model."""
@@ -40,6 +46,8 @@ class Trainer:
     def fit(self, request: TrainRequest) -> Iterator[Report]:
         """Train and save a model.
 
+        Where memory runs out, steps get smaller; where a graphics card fails, the run goes on on the CPU.
+
         Yields
         ------
         Report
@@ -51,16 +59,45 @@ class Trainer:
             A sentence for the user, whatever went wrong; nothing is half-written then.
         """
         self._stopping.clear()
-        clock = Clock(request.settings)
+        self.device, clock = request.settings.device, Clock(request.settings)
         try:
             request, warnings = check_request(request)
             yield Report("starting", message=" ".join(warnings) or "Starting…")
-            yield from self.rounds(request, clock, self._stopping.is_set, lambda: self._in_view).run()
-        except torch.cuda.OutOfMemoryError as error:
-            raise EngineError(
-                "The graphics card ran out of memory. Choose the CPU, or a smaller crop, under Advanced."
-            ) from error
-        except MemoryError as error:
-            raise EngineError("This computer ran out of memory. Close other programs or use fewer images.") from error
-        except RuntimeError as error:  # torch's errors; a RuntimeError would vanish in a napari thread worker
+            saved = resume.read(request) if request.resume else None
+            try:
+                yield from self._round(request, clock, saved)
+                return
+            except Exception as error:
+                why = _card_failed(request, error)
+                if not why:
+                    raise
+            yield from self._on_the_cpu(request, why)
+        except (MemoryError, RuntimeError) as error:  # a RuntimeError would vanish in a napari thread worker
+            if ran_out_of_memory(error):
+                raise EngineError(
+                    "This computer ran out of memory. Close other programs or use fewer images."
+                ) from error
             raise EngineError(f"Training stopped because of an error inside the engine: {error}") from error
+
+    def _round(self, request: TrainRequest, clock: Clock, saved: Mapping[str, Any] | None) -> Iterator[Report]:
+        yield from self.rounds(request, clock, self._stopping.is_set, lambda: self._in_view, saved).run()
+
+    def _on_the_cpu(self, request: TrainRequest, why: str) -> Iterator[Report]:
+        """The same round from its last checkpoint, or anew where there is none that fits."""
+        request, saved = replace(request, settings=replace(request.settings, device="cpu")), None
+        self.device = "cpu"
+        with suppress(EngineError):
+            saved = resume.read(request)
+        note = f"{why} The run goes on on the CPU{'' if saved else ', from its start'}."
+        saved = None if saved is None else saved | {"note": note}
+        for report in self._round(request, Clock(request.settings), saved):
+            yield replace(report, note=report.note or note)
+
+
+def _card_failed(request: TrainRequest, error: BaseException) -> str:
+    """What a graphics card failed at, in a sentence; nothing when it is not to blame."""
+    if pick_device(request.settings.device).type == "cpu":
+        return ""
+    if lost_device(error):
+        return "The graphics card stopped working."
+    return "The memory of the graphics card is too small for this." if ran_out_of_memory(error) else ""

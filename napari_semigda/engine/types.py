@@ -87,6 +87,8 @@ class TrainRequest:
     plan: Path | None = None  # a model whose run is to be repeated step by step, whatever the clock says
     then_predict: bool = False  # the masks of all planes come next: the time is for them as well
     hold_out: tuple[str, ...] = ()  # names that the round before kept back: again, so that both can be compared
+    checkpoint: Path | None = None  # a file from which the run can be gone on with should it be cut off (`resume`)
+    resume: bool = False  # go on from there
     keep_start: bool = True  # where training made it worse, end with the weights it began with (else: as it turned out)
 
 
@@ -127,6 +129,7 @@ class Report:
     findings: Findings | None = None  # what there is to judge the round by, once it is over
     message: str = ""  # a sentence for the user
     model: Path | None = None  # where the model is, once there is one
+    note: str = ""  # what befell the run and how it goes on, from then until its end
     preview: Prediction | None = None  # the plane in view, as the model sees it now
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -228,6 +229,24 @@ class Examiner:
 
     def _opinion(self, mask: np.ndarray, i: int) -> Opinion:
         return think(mask, np.asarray(self._planes[i].mask), self._table.ids, self._ignore)
+
+    def state(self) -> dict[str, Any]:
+        """All that was found so far: plain values, arrays and tensors."""
+        found = {"kept": None if self.kept_start else self._kept, "start": self._start}
+        return {
+            "best": self.best,
+            "peak": self._peak,
+            "kept_start": self.kept_start,
+            "before": {i: tuple(opinion) for i, opinion in self._before.items()},
+            **{name: None if each is None else dict(vars(each)) for name, each in found.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        kept, self._start = (None if each is None else _Examination(**each) for each in (state["kept"], state["start"]))
+        self._kept = self._start if state["kept_start"] else kept
+        self.best, self._peak = state["best"], state["peak"]
+        self._before = {i: Opinion(*opinion) for i, opinion in state["before"].items()}
 
     def _scores(self, found: _Examination | None) -> dict[str, dict[int, Score]]:
         if found is None:

@@ -4,7 +4,8 @@ Started as ``python -m napari_semigda.engine.worker``. One JSON object a line:
 
 ==========  =========================================================================================
 to us       ``{"do": "train" | "predict" | "batch", "request": "FOLDER/request.json"}``, ``{"do": "stop"}``,
-            ``{"do": "look", "plane": 3}``, ``{"do": "quit"}``; the end of the input also ends the process
+            ``{"do": "look", "plane": 3}``, ``{"do": "quit"}``; the end of the input also ends the process.
+            A training that was cut off: ``"resume": {"note": sentence, "finish": false}`` as well
 from us     ``{"kind": "ready", "device": "CPU"}``, ``{"kind": "report", ...}``,
             ``{"kind": "prediction", "plane": 3, ...}``, ``{"kind": "batch", "done": 7, ...}``,
             ``{"kind": "done", "model": ..., ...}``,
@@ -28,7 +29,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from napari_semigda.engine.exchange import Resume
 from napari_semigda.engine.jobs import Batch, Engine, Jobs
+from napari_semigda.engine.trouble import lost_device, ran_out_of_memory
 from napari_semigda.engine.types import EngineError
 
 NICENESS = 10  # enough for the viewer to come first, and not so much that any other program stops a training
@@ -43,14 +46,14 @@ class TorchEngine:
         Returns
         -------
         str
-            The device that "auto" means here, in words.
+            The device that "auto" means here and why, in words.
         """
         import torch._dynamo  # noqa: F401 - the first optimiser imports it: seconds that are free now
 
         from napari_semigda.engine import predict, train  # noqa: F401
-        from napari_semigda.engine.device import describe_device, pick_device
+        from napari_semigda.engine.device import explain_device
 
-        return describe_device(pick_device("auto"))
+        return explain_device()
 
     def trainer(self) -> Any:
         from napari_semigda.engine.train import Trainer
@@ -81,7 +84,7 @@ class Worker:
         self._jobs = Jobs(engine, self.send, batch)
         self._write = write
         self._writing = threading.Lock()
-        self._waiting: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[Path, Resume | None] | None] = queue.SimpleQueue()
 
     # -- heard in the reading thread ----------------------------------------------------------------------------
 
@@ -101,7 +104,8 @@ class Worker:
     def _obey(self, action: str, command: dict[str, Any]) -> None:
         if action in ("train", "predict", "batch"):
             self._jobs.expect()
-            self._waiting.put(Path(command["request"]))
+            resume = command.get("resume")
+            self._waiting.put((Path(command["request"]), resume and Resume(**resume)))
         elif action == "stop":
             self._jobs.stop()
         elif action == "look":
@@ -122,9 +126,9 @@ class Worker:
         if device is None:
             return
         self.send(kind="ready", device=device)
-        while (path := self._waiting.get()) is not None:
+        while (job := self._waiting.get()) is not None:
             with self._said_in_words("This could not be finished"):
-                self._jobs.do(path)
+                self._jobs.do(*job)
 
     def finish(self) -> None:
         """Make `serve` return after the job at hand."""
@@ -158,11 +162,13 @@ def in_words(error: BaseException, lead: str) -> str:
     text = str(error)
     if isinstance(error, EngineError):
         return text
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+    if ran_out_of_memory(error):
         return (
             "The memory of this computer ran out. Close other programs or use smaller images, "
             "then press Train again; on a graphics card, choose the device CPU under Advanced."
         )
+    if lost_device(error):
+        return "The graphics card stopped working. Choose the device CPU under Advanced, then press Train again."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The disk is full: make room on it, then press Train again. Your painted masks are untouched."
     first_line = text.strip().splitlines()[0] if text.strip() else type(error).__name__

@@ -4,57 +4,31 @@ A run goes like this: `Runner.submit` hands a frozen job to a napari thread work
 folder, tells the process to begin, and turns every line that comes back into a frozen event; the events arrive in the
 viewer's own thread and leave as psygnal signals. Between runs nothing runs but the idle process.
 
-The process ends with its input, so it cannot outlive the viewer, however the viewer ends.
+The process ends with its input, so it cannot outlive the viewer, however the viewer ends. A training whose process
+ends or hangs is gone on with in a new one (see `recovery`).
 """
 
-import contextlib
-import json
-import os
-import signal
-import subprocess
+import math
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from napari.qt.threading import GeneratorWorker
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
-from napari_semigda.engine import answers, exchange
-from napari_semigda.engine.exchange import Job, Outcome
+from napari_semigda.engine import exchange
+from napari_semigda.engine.exchange import Job, Outcome, Resume
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Prediction, Report
+from napari_semigda.widgets import process
+from napari_semigda.widgets.events import Copied, Event, Failure, Lost, Ready, event_of
+from napari_semigda.widgets.process import Child, Watch
+from napari_semigda.widgets.recovery import Recovery
 
 COMMAND = (sys.executable, "-P", "-m", "napari_semigda.child")  # -P: nothing is imported from the user's folder
-PATIENCE = 3.0  # seconds a process gets to leave by itself
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The process has loaded the engine."""
-
-    device: str
-
-
-@dataclass(frozen=True)
-class Copied:
-    """So many of so many images are where the process can read them."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run ended without a result."""
-
-    message: str
-    details: str = ""
-
-
-Event = Ready | Copied | Report | BatchReport | Prediction | Outcome | Failure
+LOOK_EVERY_MS = 1000  # whether the process hangs
 
 
 class Runner:
@@ -75,11 +49,13 @@ class Runner:
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         self._command = tuple(command)
-        self._child: _Child | None = None
+        self._child: Child | None = None
+        self._watch: tuple[Watch, QTimer] | None = None
         self._worker: GeneratorWorker | None = None
         self._quiet = threading.Event()  # set while no thread of ours listens
         self._quiet.set()
         self._job: Job | None = None
+        self._recovery: Recovery | None = None  # of the job at hand
         self._pending: tuple[Job, Path] | None = None
         self._over = False  # the result of the job at hand has been announced
         self._halt = threading.Event()  # stop was asked for before the process knew of the job
@@ -116,19 +92,22 @@ class Runner:
             self.finished.emit(job.generation, Outcome(stopped=True))
             return
         self._halt.set()
-        self._say(do="stop")
+        if self._child is not None:
+            self._child.say(do="stop")
 
     def look(self, plane: int) -> None:
         """Tell the run which plane is on screen."""
-        if self._job is not None:
-            self._say(do="look", plane=plane)
+        if self._job is not None and self._child is not None:
+            self._child.say(do="look", plane=plane)
 
     def close(self) -> None:
-        """End the process and forget the run; takes milliseconds, at most seconds. The runner can be used again."""
-        self._pending = self._job = self._worker = None
+        """End the process and forget the run; milliseconds, below a second at worst. The runner can be used again."""
+        self._pending = self._job = self._worker = self._recovery = None
+        self._halt.set()
+        self._stop_watching()
         if self._child is not None:
             self._child.end()
-            self._quiet.wait(PATIENCE)
+            self._quiet.wait(process.LEAVE_S)
             self._child.forget()
             self._child = None
 
@@ -139,26 +118,33 @@ class Runner:
         if self._pending is not None:
             job, folder = self._pending
             self._pending = None
+            self._recovery = Recovery(job, folder)
+            self._halt = threading.Event()
             self._start(job, folder)
 
-    def _start(self, job: Job | None, folder: Path | None) -> None:
-        self._job, self._over, self._halt = job, False, threading.Event()
+    def _start(self, job: Job | None, folder: Path | None, resume: Resume | None = None) -> None:
+        self._job, self._over = job, False
         if self.pid is None:
             if self._child is not None:
                 self._child.end()
                 self._child.forget()
-            self._child = _Child(self._command)
+            self._child = Child(self._command)
         # napari's worker class itself: `create_worker` would add the question "Executing <function ...>, close?"
         # to closing the viewer, which here needs no asking.
-        worker = self._worker = GeneratorWorker(_converse, self._child, job, folder, self._halt, self._quiet)
+        worker = self._worker = GeneratorWorker(_converse, self._child, job, folder, resume, self._halt, self._quiet)
         worker.yielded.connect(lambda event: self._relay(worker, event))
         worker.finished.connect(lambda: self._after(worker))
         worker.start()
+        self._start_watching()
 
     def _relay(self, worker: GeneratorWorker, event: Event) -> None:
         """Pass on what the run says, unless it is a run that nobody waits for any more."""
         if worker is not self._worker:
             return
+        if self._recovery is not None:
+            event = self._recovery.pass_on(event, stopped=self._halt.is_set())
+        elif isinstance(event, Lost):
+            event = event.failure()
         match event:
             case Ready(device):
                 self.ready.emit(device)
@@ -176,102 +162,52 @@ class Runner:
                 self.failed.emit(event)
 
     def _after(self, worker: GeneratorWorker) -> None:
-        if worker is self._worker:
-            self._worker = self._job = None
+        if worker is not self._worker:
+            return
+        self._stop_watching()
+        self._worker = self._job = None
+        again = None if self._recovery is None else self._recovery.next()
+        if again is None:
+            self._recovery = None
             self._next()
+        else:
+            self._start(*again)
 
-    def _say(self, **command: Any) -> None:
-        if self._child is not None:
-            with contextlib.suppress(EngineError):  # it has ended, which the listening thread says better
-                self._child.say(**command)
+    # -- whether it hangs ---------------------------------------------------------------------------------------
 
+    def _start_watching(self) -> None:
+        watch, timer = Watch(self._child), QTimer()
+        timer.timeout.connect(self._look_whether_it_hangs)
+        timer.start(LOOK_EVERY_MS)
+        self._watch = watch, timer
 
-class _Child:
-    """The process and its pipes."""
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch[1].stop()
+            self._watch = None
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self.device: str | None = None
-        self._saying = threading.Lock()
-        self._log = tempfile.TemporaryFile(prefix="napari-semigda-log-")  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            encoding="utf-8",
-            # Ctrl+C in a terminal is for the viewer. Not a session of its own: Linux shares the processors out by
-            # session first, so that a training in another one would be the viewer's equal whatever its niceness.
-            process_group=0,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def say(self, **command: Any) -> None:
-        """Send one command."""
-        try:
-            with self._saying:
-                self._process.stdin.write(json.dumps(command) + "\n")
-                self._process.stdin.flush()
-        except (OSError, ValueError) as error:
-            raise EngineError("The training process is gone.") from error
-
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """What the process says, until it ends."""
-        for line in self._process.stdout:
-            yield json.loads(line)
-
-    def end(self) -> None:
-        """Close the input, which ends the process; kill it should it not listen."""
-        with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def forget(self) -> None:
-        """Close what is still open, once nobody listens any more."""
-        self._process.stdout.close()
-        self._log.close()
-
-    def last_words(self) -> Failure:
-        """Why the process ended, as far as can be told."""
-        status = self._process.wait(PATIENCE)
-        with contextlib.suppress(OSError, ValueError):
-            self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 10_000))
-            return Failure(_cause(status), self._log.read().decode("utf-8", "replace"))
-        return Failure(_cause(status))
-
-
-def _cause(status: int) -> str:
-    """An exit status as a sentence with what to do."""
-    kept = "Your painted masks are untouched; press Train to start again."
-    if status < 0 and -status in (getattr(signal, "SIGKILL", 9), 9):
-        return (
-            "The system ended the training process, most likely because memory ran out. "
-            f"Close other programs or use smaller images. {kept}"
-        )
-    if status < 0:
-        return f"The training process crashed (signal {-status}). {kept}"
-    return f"The training process ended unexpectedly (exit status {status}). {kept}"
+    def _look_whether_it_hangs(self) -> None:
+        patience = process.STOPPING_HANG_S if self._halt.is_set() else process.HANG_S
+        mute = process.MUTE_S if self._recovery is not None and self._recovery.learning else math.inf
+        if self._watch is not None and self._watch[0].hangs(patience, mute):
+            self._stop_watching()
+            if self._recovery is not None:
+                self._recovery.hung = True
+            self._child.kill()  # the listening thread hears of it
 
 
 def _converse(
-    child: _Child, job: Job | None, folder: Path | None, halt: threading.Event, quiet: threading.Event
+    child: Child,
+    job: Job | None,
+    folder: Path | None,
+    resume: Resume | None,
+    halt: threading.Event,
+    quiet: threading.Event,
 ) -> Iterator[Event]:
     """Runs in a thread: one job from its files to its last word. No RuntimeError may leave: napari would drop it."""
     quiet.clear()
     try:
-        yield from _talk(child, job, folder, halt)
+        yield from _talk(child, job, folder, resume, halt)
     except EngineError as error:
         yield Failure(str(error))
     except Exception as error:
@@ -280,53 +216,38 @@ def _converse(
         quiet.set()
 
 
-def _talk(child: _Child, job: Job | None, folder: Path | None, halt: threading.Event) -> Iterator[Event]:
+def _talk(
+    child: Child, job: Job | None, folder: Path | None, resume: Resume | None, halt: threading.Event
+) -> Iterator[Event]:
     lines = child.lines()
     if child.device is None:
         for line in lines:
-            yield from _event(line, None)
+            yield from event_of(line, None)
             if line["kind"] == "ready":
-                child.device = line["device"]
+                child.device, child.at_work = line["device"], False
                 break
             return  # what kept it from getting ready has been said
         else:
-            yield child.last_words()
+            yield Lost(*child.last_words())
             return
     if job is None:
         return
     for done, total in exchange.write_job(folder, job):
         yield Copied(done, total)
-        if halt.is_set():
+        if halt.is_set() and resume is None:  # else there is something to keep
             yield Outcome(stopped=True)
             return
         if not child.alive:
             break
     kind = {exchange.PredictRequest: "predict", BatchRequest: "batch"}.get(type(job.request), "train")
-    with contextlib.suppress(EngineError):  # its last words follow
-        child.say(do=kind, request=str(folder / "request.json"))
-        if halt.is_set():  # pressed a moment ago, when it would have been taken for the job before
-            child.say(do="stop")
+    more = {} if resume is None else {"resume": asdict(resume)}
+    child.at_work = True
+    child.say(do=kind, request=str(folder / "request.json"), **more)
+    if halt.is_set():  # pressed a moment ago, when it would have been taken for the job before
+        child.say(do="stop")
     for line in lines:
-        yield from _event(line, folder / f"round-{job.generation}")
+        yield from event_of(line, folder / f"round-{job.generation}")
         if line["kind"] in ("done", "error"):
+            child.at_work = False
             return
-    yield child.last_words()
-
-
-def _event(line: dict[str, Any], folder: Path | None) -> Iterator[Event]:
-    match line["kind"]:
-        case "ready":
-            yield Ready(line["device"])
-        case "report":
-            report = answers.report_from_json(line, folder)
-            yield report
-            if report.preview is not None:
-                yield report.preview
-        case "batch":
-            yield answers.batch_from_json(line)
-        case "prediction":
-            yield answers.prediction_from_json(line, folder)
-        case "done":
-            yield answers.outcome_from_json(line)
-        case "error":
-            yield Failure(line["message"], line["details"])
+    yield Lost(*child.last_words())

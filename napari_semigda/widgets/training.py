@@ -59,6 +59,7 @@ class Training:
         self._running: Project | None = None  # whose images the run at hand is about
         self._elapsed = 0.0  # seconds from Train until now
         self._tail = 0.0  # seconds that the masks of all images took last time
+        self._note = ""  # what befell the run at hand
         self._again = False  # Train was pressed while the images were being marked
         for signal, slot in (
             (bridge.project_changed, self._on_project),
@@ -164,7 +165,8 @@ class Training:
             ask = ASK_FOR_STROKES if project.scribbles else words.ASK_FOR[State.NOTHING_PAINTED]
             return State.NOTHING_PAINTED, ask
         settings, before = self._plan()
-        how_long = words.how_long(settings, self._tail, self._device)
+        device = self._device if settings.device == "auto" else f"{settings.device}, chosen under Advanced"
+        how_long = words.how_long(settings, self._tail, device)
         painted, total = len(project.painted), len(project.stack)
         empty = 0 if project.scribbles else len(project.review.empty())
         return State.READY, words.ready(painted, total, how_long, before and before.number, empty)
@@ -216,7 +218,7 @@ class Training:
 
     def _begin(self, job: Job) -> None:
         self._running = self._bridge.project
-        self.last = Report("starting")
+        self.last, self._note = Report("starting"), ""
         self._view.begin()
         self._enter(State.STARTING, words.ASK_FOR[State.STARTING])
         self._runner.submit(job, self._running.folder)
@@ -229,15 +231,18 @@ class Training:
         if self._state is State.STOPPING and report.stage not in ("done", "stopped", "predicting"):
             return
         project, self._elapsed = self._running, report.elapsed
+        if report.note not in ("", self._note):
+            show_warning(report.note)
+        self._note = report.note
         self._view.show_report(replace(report, preview=None), project.classes)
         if report.stage == "predicting":
-            self._enter(State.PREDICTING, words.marking(report, len(project.stack)))
+            self._enter(State.PREDICTING, words.noted(words.marking(report, len(project.stack)), self._note))
             return
         self.last = report
         state = State.STARTING if report.stage == "starting" else State.TRAINING
         self._enter(
             State.STOPPING if self._state is State.STOPPING else state,
-            (report.stage == "starting" and report.message) or words.STAGES[report.stage],
+            words.noted((report.stage == "starting" and report.message) or words.STAGES[report.stage], self._note),
         )
 
     def _on_prediction(self, prediction: Prediction) -> None:
@@ -264,9 +269,9 @@ class Training:
         verdict, figures = told(project)
         self._view.sentence.setToolTip(figures)
         if finished.kept_before:
-            self._enter(State.WORSE, verdict)
+            self._enter(State.WORSE, words.noted(verdict, self._note))
         else:
-            self._enter(State.DONE, words.done(self._elapsed, verdict, finished.stopped))
+            self._enter(State.DONE, words.done(self._elapsed, words.noted(verdict, self._note), finished.stopped))
         if not finished.stopped:
             self._tail = self._elapsed - self.last.elapsed
 

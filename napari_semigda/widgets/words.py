@@ -149,6 +149,11 @@ def marking(report: Report, total: int) -> str:
     return f"Marking the images: {round(report.fraction * total)} of {total}."
 
 
+def noted(sentence: str, note: str) -> str:
+    """What goes on, and what befell the run; said once."""
+    return sentence if not note or note in sentence else f"{sentence} {note}"
+
+
 def skipped(problems: Sequence[str]) -> str:
     """Images that were not predicted; there is a sentence for each."""
     return f"{count(len(problems), 'image')} without masks: {problems[0]}"

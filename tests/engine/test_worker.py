@@ -1,6 +1,5 @@
 """The training process: it obeys, it answers in lines of JSON, and it is gone when nobody listens."""
 
-import contextlib
 import json
 import os
 import signal
@@ -20,59 +19,6 @@ from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Settin
 from tests import fake_engine
 
 REAL = (sys.executable, "-m", "napari_semigda.engine.worker")
-
-
-class Talk:
-    """One process and its lines."""
-
-    def __init__(self, command, folder):
-        self.folder = folder
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def say(self, **command):
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-
-    def hear(self, kind=None):
-        """The next line, or the next one of that kind."""
-        for line in self.process.stdout:
-            heard = json.loads(line)
-            if kind in (None, heard["kind"]):
-                return heard
-        raise AssertionError(f"the process ended: {self.process.stderr.read()}")
-
-    def hear_all(self):
-        """Every line up to the last word on a job."""
-        lines = [self.hear()]
-        while lines[-1]["kind"] not in ("done", "error"):
-            lines.append(self.hear())
-        return lines
-
-    def begin(self, what):
-        for _ in exchange.write_job(self.folder, what):
-            pass
-        kind = {PredictRequest: "predict", BatchRequest: "batch"}.get(type(what.request), "train")
-        self.say(do=kind, request=str(self.folder / "request.json"))
-
-
-@pytest.fixture
-def talk(tmp_path):
-    """Start a process; all are ended afterwards."""
-    started = []
-
-    def start(command=fake_engine.COMMAND):
-        started.append(Talk(command, tmp_path))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.process.kill()
-        each.process.wait()
-        for pipe in (each.process.stdin, each.process.stdout, each.process.stderr):
-            with contextlib.suppress(OSError):
-                pipe.close()
 
 
 def job(folder, wish="", steps=3, generation=1, **options):

@@ -1,0 +1,36 @@
+"""How a round ends: which of its weights are kept, and what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_semigda.engine.checkpoint import load_model
+from napari_semigda.engine.findings import Findings
+from napari_semigda.engine.record import classes_of, rounds_before
+from napari_semigda.engine.verdict import Trained, judge
+from napari_semigda.engine.wording import sentences
+
+if TYPE_CHECKING:
+    from napari_semigda.engine.round import Round
+
+
+def choose_weights(run: Round) -> None:
+    """The last weights, which all painted images have taught; the best checked ones where those turn out worse."""
+    examiner = run.examiner
+    if examiner.best is None:
+        return
+    run.model.v_share = examiner.v_share
+    if run.refitted and examiner.still_as_good(run.model, run.average):
+        return
+    run.average.load(examiner.best)
+    if examiner.kept_start:  # nothing was learnt, and nothing gets lost: the held-out images had taught that model
+        before, _ = load_model(Path(run.request.init), run.device, source=run.settings.backbone_source)
+        run.average.load(before.trained_parts())
+
+
+def verdict(run: Round, findings: Findings) -> str:
+    """What there is to say of a round that is over."""
+    names = {entry["id"]: entry["name"] for entry in classes_of(run.request, run.table)}
+    before = rounds_before(run.earlier)
+    return " ".join(sentences(judge([Trained(before + 1, findings, before=before or None)]), names))
