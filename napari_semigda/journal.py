@@ -18,11 +18,15 @@ from typing import Any
 import numpy as np
 
 from napari_semigda.engine.blocks import SIDE, Block
+from napari_semigda.engine.strangers import list_of, parse_json, value_of
 from napari_semigda.formats import MaskPlane, Source, growing_masks, stem_of
 from napari_semigda.formats.fingerprint import contents
 from napari_semigda.formats.source import replacing, said_plainly, written_plainly
+from napari_semigda.measurements import OBJECT_COLUMNS, TOTAL_COLUMNS
 
 FOLDER = ".semigda-batch"
+_TABLES = ("objects", "totals")
+_COLUMNS = {*OBJECT_COLUMNS, *TOTAL_COLUMNS}
 SCHEMA = 1
 _BAND = 2**24  # pixels hashed together
 
@@ -119,9 +123,16 @@ class Journal:
 
     def note_of(self, image: Path) -> dict[str, Any]:
         """The note of an image file, an empty one when there is none that can be read."""
-        with suppress(OSError, ValueError):
-            note = json.loads(self._path(image).read_text(encoding="utf-8"))
-            return note if isinstance(note, dict) else {}
+        with suppress(OSError, ValueError, TypeError):
+            note = parse_json(self._path(image).read_bytes())
+            for name in ("masks", "outputs", "kinds"):
+                list_of({name: []} | note, name, str)
+            for row in (row for name in _TABLES for row in list_of({name: []} | note, name, dict)):
+                if not row.keys() <= _COLUMNS:
+                    raise ValueError("it measures what is not measured")
+                for column in row:
+                    value_of(row, column, str, int, float, type(None))
+            return note
         return {}
 
     def _path(self, image: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 # Before torch or numpy load, here and in the child processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
-# The guard below does not reach child processes; a proxy that nobody listens at does.
+# Not every library of a child process asks Python for the network; a proxy that nobody listens at does for the others.
 for _name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
     os.environ[_name] = "http://127.0.0.1:9"
 # The viewer fixture resets napari's settings: never those of the person who runs the tests.
@@ -20,6 +20,29 @@ atexit.register(shutil.rmtree, _settings, ignore_errors=True)
 os.environ["NAPARI_CONFIG"] = str(Path(_settings) / "settings.yaml")
 os.environ["XDG_CONFIG_HOME"] = _settings  # where the dock remembers projects opened lately
 os.environ["XDG_STATE_HOME"] = _settings  # where what happens without a project is noted
+
+
+# Every Python that a test starts loads this guard first; what it refuses fails the test, whoever swallows the refusal.
+REFUSED = Path(_settings) / "refused"
+_guard = Path(_settings) / "guard"
+_guard.mkdir()
+(_guard / "sitecustomize.py").write_text(f"""
+import sys
+
+def _hear(event, arguments):
+    if event not in ("socket.connect", "socket.getaddrinfo"):
+        return
+    host = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
+    host = host[0] if isinstance(host, tuple) else host
+    host = host.decode() if isinstance(host, bytes) else str(host or "localhost")
+    if not host.startswith(("127.", "/", chr(0))) and host not in ("localhost", "::1"):
+        with open({str(REFUSED)!r}, "a") as file:
+            file.write(host + chr(10))
+        raise OSError("tests are offline, refused " + host)
+
+sys.addaudithook(_hear)
+""")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_guard), os.environ.get("PYTHONPATH"))))
 
 import pytest  # noqa: E402
 
@@ -38,7 +61,7 @@ def _is_local(family: int, address) -> bool:
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    """Fail a test that reaches for the network, even when the code under test swallows the refusal.
+    """Fail a test that reaches for the network, itself or in a child, even when the code swallows the refusal.
 
     Yields the list of refused addresses, so that a test of this guard can empty it.
     """
@@ -64,6 +87,9 @@ def offline(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", guard(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", guard(socket.socket.connect_ex))
     yield refused
+    if REFUSED.exists():
+        refused += REFUSED.read_text().splitlines()
+        REFUSED.unlink()
     if refused:
         pytest.fail(f"the test reached for the network: {refused}")
 

@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from napari_semigda.cli import run
 from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.checkpoint import load_model, read_header
 from napari_semigda.engine.types import EngineError
+from napari_semigda.engine.whereabouts import of_model
 
 diffusers = pytest.importorskip("diffusers")
 CPU = torch.device("cpu")
@@ -140,7 +142,8 @@ def test_whole_run(name, form, make_source, folder, capfd):
     assert json.loads(capfd.readouterr().out.splitlines()[-1])["stage"] == "done"
     header = read_header(folder / "m.semigda")
     assert (header["backbone"], header["mapper_width"]) == (name, 32)
-    assert header["backbone_source"] == source
+    assert header["backbone_source"] == (source if form == "hub" else Path(source).name)
+    assert str(folder) not in json.dumps(header)
     assert header["backbone_digest"] == load_backbone(name, source=source).digest()
     with safe_open(folder / "m.semigda", "pt") as file:
         assert not [key for key in file.keys() if "backbone" in key]  # noqa: SIM118 - not a dictionary
@@ -174,7 +177,7 @@ def test_a_second_round_goes_on_and_keeps_the_source(make_source, folder, capfd)
     assert train(folder, "--backbone", "tiny", "--backbone-source", source) == 0
     assert train(folder, "--init", folder / "m.semigda") == 0
     header = read_header(folder / "m.semigda")
-    assert header["training"]["rounds"] == 2 and header["backbone_source"] == source
+    assert header["training"]["rounds"] == 2 and header["backbone_source"] == Path(source).name
     capfd.readouterr()
     assert train(folder, "--init", folder / "m.semigda", "--backbone", "sd", "--backbone-source", source) == 2
     assert "built on the backbone tiny" in capfd.readouterr().err
@@ -195,6 +198,30 @@ def test_weights_that_moved_or_changed(make_source, autoencoders, folder, capfd)
     assert predict(folder) == 2
     assert "other weights of the tiny backbone" in sentence(capfd)
     assert not (folder / "out" / "wide.png").exists()
+
+
+def test_a_shared_model_finds_its_weights_beside_it_and_nowhere_else_by_name(make_source, folder, capfd, monkeypatch):
+    source = Path(make_source("tiny", "safetensors"))
+    assert train(folder, "--backbone", "tiny", "--backbone-source", source) == 0
+    model = folder / "m.semigda"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "another computer"))
+    stranger = folder / "shared"
+    stranger.mkdir()
+    model.rename(stranger / "m.semigda")
+    monkeypatch.chdir(folder)  # where weights of that name are, which nobody has offered
+    (folder / "shared").joinpath("out").mkdir()
+    with pytest.raises(EngineError, match=r"vae\.safetensors.*--backbone-source"):
+        load_model(stranger / "m.semigda", torch.device("cpu"))
+    source.rename(stranger / source.name)
+    load_model(stranger / "m.semigda", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("place", ["/etc/x.ckpt", "../x.ckpt", "C:\\x.ckpt", "../.."])
+def test_a_model_cannot_name_a_file_elsewhere(place, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "x.ckpt").write_bytes(b"somebody else's")
+    with pytest.raises(EngineError, match="are not where they were"):
+        of_model(place, "0" * 64, tmp_path / "models")
 
 
 def test_the_hub_is_asked_only_for_what_is_not_here(make_source, folder, monkeypatch, capfd):

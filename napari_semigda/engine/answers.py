@@ -5,7 +5,8 @@ Neither torch nor Qt is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,15 @@ from napari_semigda.engine.arrays import inside, load_array, save_array
 from napari_semigda.engine.exchange import Outcome
 from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.types import BatchReport, EngineError, Prediction, Report
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Whatever is missing or odd in a line becomes a sentence."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise EngineError("The training process said what cannot be understood: press Train again.") from error
 
 
 def prediction_to_json(prediction: Prediction, folder: Path, stem: str) -> dict[str, Any]:
@@ -30,6 +40,7 @@ def prediction_to_json(prediction: Prediction, folder: Path, stem: str) -> dict[
     return content
 
 
+@_understood()
 def prediction_from_json(content: Mapping[str, Any], folder: Path) -> Prediction:
     """Read a prediction into memory and remove its files, so that none pile up.
 
@@ -63,6 +74,7 @@ def report_to_json(report: Report, folder: Path, stem: str) -> dict[str, Any]:
     return content
 
 
+@_understood()
 def report_from_json(content: Mapping[str, Any], folder: Path) -> Report:
     """The report that `report_to_json` wrote, its preview read into memory."""
     known = {key: value for key, value in content.items() if key in Report.__dataclass_fields__}
@@ -80,6 +92,7 @@ def batch_to_json(report: BatchReport) -> dict[str, Any]:
     return asdict(report)
 
 
+@_understood()
 def batch_from_json(content: Mapping[str, Any]) -> BatchReport:
     """The report that `batch_to_json` wrote."""
     known = {key: content[key] for key in BatchReport.__dataclass_fields__}
@@ -93,6 +106,7 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
     return vars(outcome) | {"model": model, "skipped": list(outcome.skipped), "classes": classes}
 
 
+@_understood()
 def outcome_from_json(content: Mapping[str, Any]) -> Outcome:
     """The outcome that `outcome_to_json` wrote."""
     model = None if content["model"] is None else Path(content["model"])

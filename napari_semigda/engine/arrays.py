@@ -56,8 +56,9 @@ def load_array(path: Path, shape: Any = None, dtype: Any = None, *, mapped: bool
         When the file is missing, cut short, pickled, or of another shape or dtype.
     """
     try:
-        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # a file that is shorter than it says cannot be mapped
+        array = array if mapped else np.array(array)
+    except Exception as error:  # of a damaged header numpy raises about everything
         raise EngineError(f"The file {path.name} in {path.parent} is missing or damaged: press Train again.") from error
     if (shape is not None and list(array.shape) != list(shape)) or (dtype is not None and array.dtype.str != dtype):
         raise EngineError(f"The file {path.name} in {path.parent} is not the array expected: press Train again.")

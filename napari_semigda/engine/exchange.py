@@ -27,6 +27,7 @@ import numpy as np
 
 from napari_semigda.engine.arrays import inside, load_array, save_array
 from napari_semigda.engine.metrics import AS_GOOD
+from napari_semigda.engine.strangers import parse_json
 from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Report, Settings, TrainRequest
 
 SCHEMA = 1
@@ -257,11 +258,11 @@ def read_job(path: Path) -> Job:
     try:
         if path.stat().st_size > MAX_REQUEST_BYTES:
             raise EngineError(f"{path} is too large to be a request of ours.")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         if content["schema"] != SCHEMA:
             raise EngineError(f"{path} was written by another version of napari-semigda: restart the viewer.")
         return _job(content, path.parent)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise EngineError(f"{path} is missing or damaged: press Train again.") from error
 
 

@@ -11,10 +11,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from napari_semigda.colours import class_hex, is_colour
+from napari_semigda.engine.strangers import list_of, number_of, parse_json, value_of
 from napari_semigda.engine.types import EngineError
 
 SCHEMA = 1
 KEY = "semigda"
+_LONGEST_NAME = 10_000  # of a class, in characters
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -23,23 +25,74 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises
     ------
     EngineError
-        When the file is missing, damaged, not a model of this program, or from a newer version.
+        When the file is missing, damaged, not a model of this program, from a newer version, or says of itself what no
+        model can be.
     """
     if not Path(path).is_file():
         raise EngineError(f"There is no model file {path}. Check the name, or train a model first.")
     try:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get(KEY)
-        header = json.loads(text) if text is not None else None
+        header = parse_json(text) if text is not None else None
     except (OSError, SafetensorError, ValueError) as error:
         raise EngineError(f"{path} is damaged or not a SemiGDA model. Choose a .semigda file.") from error
-    if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
+    if not isinstance(header, dict) or type(header.get("schema")) is not int:
         raise EngineError(f"{path} is not a SemiGDA model. Choose a .semigda file made by this program.")
     if header["schema"] > SCHEMA:
-        raise EngineError(
-            f"{path} was made by a newer napari-semigda ({header.get('version', 'unknown')}). Update yours to use it."
-        )
+        version = str(header.get("version", "unknown"))[:20]
+        raise EngineError(f"{path} was made by a newer napari-semigda ({version}). Update yours to use it.")
+    try:
+        _check(header)
+    except ValueError as error:
+        raise EngineError(f"{path} is damaged ({error}). Choose another copy of it, or train it again.") from error
     return header
+
+
+def _check(header: dict[str, Any]) -> None:
+    """Refuse with a ValueError what would not be a model: sizes and names are used without looking at them again."""
+    classes = list_of(header, "classes", dict)
+    numbers = [number_of(each, "id", 0, 255, whole=True) for each in classes]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError("its classes are none, or two are one")
+    for each in classes:
+        if len(value_of(each, "name", str)) > _LONGEST_NAME:
+            raise ValueError("the name of a class has no end")
+    list_of({"class_order": []} | header, "class_order", int)
+    value_of(header, "sparse", bool)
+    value_of(header, "backbone", str)
+    for name in ("version", "backbone_source", "backbone_digest"):
+        value_of({name: None} | header, name, str, type(None))
+    if number_of(header, "class_count", 1, 256, whole=True) != len(numbers):
+        raise ValueError("it finds another number of classes than it names")
+    number_of(header, "mapper_width", 1, 128, whole=True)
+    number_of({"v_share": 0.5} | header, "v_share", 0, 1)
+    view = value_of(header, "view", dict)
+    number_of(view, "scale", 1e-4, 16)
+    if number_of(view, "crop", 32, 4096, whole=True) % 32:
+        raise ValueError("its crops are no multiples of 32 pixels")
+    for pose in list_of({"poses": []} | view, "poses", int):
+        number_of({"pose": pose}, "pose", 0, 7, whole=True)
+    number_of({"structure_width": 1} | header, "structure_width", 0, 1e6)
+    value_of({"plan": {}} | header, "plan", dict)
+    value_of({"libraries": {}} | header, "libraries", dict)
+    _check_training(value_of({"training": {}} | header, "training", dict))
+
+
+def _check_training(training: dict[str, Any]) -> None:
+    """Of what is told about the training, that which sentences are made of; an old model may tell less."""
+    for name in ("rounds", "steps", "labelled", "unlabelled"):
+        number_of({name: 0} | training, name, 0, 1e12, whole=True)
+    for name in ("held_out", "trained_on"):
+        list_of({name: []} | training, name, str)
+    for name in ("seconds", "dice"):
+        if training.get(name) is not None:
+            number_of(training, name, -1e12, 1e12)
+    value_of({"settings": {}} | training, "settings", dict)
+    value_of({"device": ""} | training, "device", str)
+    by_class = value_of({"dice_by_class": {}} | training, "dice_by_class", dict)
+    for number, dice in by_class.items():
+        if dice is not None:
+            number_of(by_class, number, 0, 1)
 
 
 def class_names(header: Mapping[str, Any]) -> dict[int, str]:

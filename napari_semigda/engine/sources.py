@@ -8,7 +8,6 @@ allows it.
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -18,10 +17,10 @@ from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from napari_semigda.engine.strangers import parse_json
 from napari_semigda.engine.types import EngineError
 
 HUB = {"sd": ("AutoencoderKL", "stabilityai/sd-vae-ft-mse"), "tiny": ("AutoencoderTiny", "madebyollin/taesd")}
@@ -32,7 +31,8 @@ _IN_FOLDER = tuple(
     f"diffusion_pytorch_model.{ending}" for ending in ("safetensors", "fp16.safetensors", "bin", "fp16.bin")
 )
 _PICKLED = (".ckpt", ".pt", ".pth", ".bin")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)?")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)?")
+"""Owner, name and maybe a folder."""
 _PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 _OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 _REMEDY = (
@@ -48,7 +48,7 @@ class Found(NamedTuple):
     settings: Path | None
     """JSON of `diffusers`; None for a lone file."""
     origin: str
-    """What a model file records: an absolute path, or the name on the hub."""
+    """An absolute path, or the name on the hub; of a path a model file records the last part only."""
 
 
 def locate(name: str, source: str | Path | None, download: bool) -> Found:
@@ -84,7 +84,7 @@ def _is_hub_name(wanted: str) -> bool:
     """Two or three plain words; what begins with a folder that is here, or ends like a file, was meant as a path."""
     first = Path(wanted.partition("/")[0])
     looks_local = Path(wanted).suffix.lower() in (".safetensors", *_PICKLED) or first.exists()
-    return bool(_HUB_NAME.fullmatch(wanted)) and not looks_local
+    return bool(HUB_NAME.fullmatch(wanted)) and not looks_local
 
 
 def _in_folder(folder: Path) -> Found:
@@ -177,7 +177,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         When it is no JSON object.
     """
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise EngineError(f"{path} cannot be read: {_REMEDY}.") from error
     if not isinstance(settings, dict):
@@ -207,7 +207,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is damaged, or holds more than plain weights, which is not read for safety: "
             "choose its .safetensors version."
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
+    except EngineError:
+        raise
+    except Exception as error:  # of a damaged file, torch raises about everything
         raise EngineError(f"{path} is damaged or cannot be read: {_REMEDY}.") from error
     while isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]

@@ -21,7 +21,16 @@ from napari_semigda.engine.types import EngineError
 from napari_semigda.formats.dicom_series import Slice, affine_of, one_volume
 from napari_semigda.formats.dicom_values import Values, values_of, window_of
 from napari_semigda.formats.nifti import save_volume
-from napari_semigda.formats.source import Format, LazyImage, Source, plane_names
+from napari_semigda.formats.source import (
+    DEFLATE,
+    Bounded,
+    Format,
+    LazyImage,
+    Source,
+    check_claim,
+    check_room,
+    plane_names,
+)
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 _GEOMETRY = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "ImagerPixelSpacing")
@@ -138,7 +147,8 @@ def _head(path: Path) -> Any:
     import pydicom
 
     with _discreetly(path):
-        head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        with Bounded(path) as file:
+            head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
         if "SOPClassUID" not in head and "Rows" not in head:
             raise ValueError("it tells nothing of itself")
         for tag in _GEOMETRY:
@@ -149,12 +159,31 @@ def _head(path: Path) -> Any:
 
 def _frames(path: Path, head: Any) -> Iterator[Slice]:
     """One slice, or those of a file with several."""
-    count = int(head.get("NumberOfFrames") or 1)
+    count = _count(path, head)
     each = head.get("PerFrameFunctionalGroupsSequence") or []
     shared = (head.get("SharedFunctionalGroupsSequence") or [None])[0]
     for i in range(count):
         groups = [group for group in (each[i] if i < len(each) else None, shared) if group is not None]
         yield Slice(path, i if count > 1 else None, head, groups)
+
+
+def _count(path: Path, head: Any) -> int:
+    """Frames of a file, no more than lie in it."""
+    with _discreetly(path):
+        count = int(head.get("NumberOfFrames") or 1)
+        values = int(head.Rows) * int(head.Columns) * int(head.get("SamplesPerPixel") or 1)
+        syntax, stored = head.file_meta.get("TransferSyntaxUID"), path.stat().st_size
+        if syntax is not None and syntax.is_encapsulated:  # each frame an item of its own, which takes eight bytes
+            check_claim(path, count, 8, stored)
+            check_room(path.name, (values,), np.uint8)
+        else:
+            deflated = syntax is not None and syntax.is_deflated
+            bits = values * int(head.get("BitsAllocated") or 1)
+            bits = bits * 2 // 3 if "422" in str(head.get("PhotometricInterpretation")) else bits
+            check_claim(path, max(count, 0), bits // 8, stored * (DEFLATE if deflated else 1))
+        if count < 1:
+            raise ValueError("it has fewer than one frame")
+        return count
 
 
 def _check_decoder(path: Path, head: Any) -> None:
@@ -177,9 +206,8 @@ def _check_decoder(path: Path, head: Any) -> None:
 def _load(path: Path, frame: int | None, values: Values) -> np.ndarray:
     from pydicom.pixels import pixel_array
 
-    with _discreetly(path):
-        stored = pixel_array(path, index=frame) if frame is not None else pixel_array(path)
-        return values.apply(stored)
+    with _discreetly(path), Bounded(path) as file:
+        return values.apply(pixel_array(file, index=frame))
 
 
 @contextmanager

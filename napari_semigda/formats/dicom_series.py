@@ -47,7 +47,9 @@ class Slice:
     def orientation(self) -> np.ndarray | None:
         """(2, 3): the directions along a row and down a column."""
         six = self._numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6)
-        return None if six is None else six.reshape(2, 3)
+        if six is None or not np.linalg.norm(np.cross(six[:3], six[3:])) > _SAME:  # along one line, or none
+            return None
+        return six.reshape(2, 3)
 
     @cached_property
     def pixel_size(self) -> np.ndarray | None:

@@ -6,29 +6,57 @@ whole DICOM headers as extensions): none of that is read, nor copied into masks.
 
 from __future__ import annotations
 
+import gzip
+import io
+import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats.source import Format, LazyImage, Source, plane_names
+from napari_semigda.formats.source import DEFLATE, Format, LazyImage, Source, check_claim, check_room, plane_names
 
+_HEADERS = (348, 540)  # bytes of NIfTI-1 and 2; both begin with their own length
+_LATEST_START = 2**28  # bytes of whatever may lie between header and pixels
 _PRIVATE = ("descrip", "aux_file", "db_name", "intent_name")
 _UNITS = {"mm": ("mm", 1.0), "unknown": ("mm", 1.0), "meter": ("mm", 1e3), "micron": ("um", 1.0)}
 
 
-def _read(path: Path) -> Source:
-    import nibabel
+def _opened(path: Path) -> Any:
+    """The file as nibabel sees it, its pixels no more than what can lie in it.
 
-    image = nibabel.load(path)
+    nibabel's own ``load`` reads all that may follow the header, of which nothing is wanted: whole DICOM headers, XML.
+    """
+    import nibabel
+    from nibabel.arrayproxy import ArrayProxy
+
+    with gzip.open(path, "rb") if _is_packed(path) else path.open("rb") as file:
+        start = file.read(_HEADERS[-1])
+    kinds = dict(zip(_HEADERS, (nibabel.Nifti1Image, nibabel.Nifti2Image), strict=True))
+    length = next((n for n in kinds if n in (int.from_bytes(start[:4], order) for order in ("little", "big"))), None)
+    if length is None:
+        raise ValueError("it does not begin like a NIfTI file")
+    header = kinds[length].header_class.from_fileobj(io.BytesIO(start[:length]))
+    pixels = ArrayProxy(path, header)
+    if not 0 <= pixels.offset <= _LATEST_START or min(pixels.shape, default=0) < 0:
+        raise ValueError(f"its {pixels.shape} pixels begin at byte {pixels.offset}")
+    most = path.stat().st_size * (DEFLATE if _is_packed(path) else 1) - pixels.offset
+    check_claim(path, 1, math.prod(pixels.shape) * pixels.dtype.itemsize, most)
+    return kinds[length](pixels, header.get_best_affine(), header)
+
+
+def _read(path: Path) -> Source:
+    image = _opened(path)
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in (2, 3, 4):
         raise EngineError(f"{path} has {len(shape)} dimensions {shape}: save every volume of it as a file of its own.")
     shape = (*shape, 1, 1)[:4]
+    check_claim(path, shape[2] * shape[3], 1)
     dtype, colours = _dtype(image)
     changed = path.stat().st_mtime_ns
     plane = (*shape[:2], *((colours,) if colours else ()))
@@ -69,13 +97,11 @@ def _sizes(header) -> tuple[str, tuple[float | None, ...]]:
 
 
 def _load(path: Path, changed: int, shape: tuple[int, ...], i: int) -> np.ndarray:
-    import nibabel
-
     volume, number = divmod(i, shape[2])
-    if path.suffix.lower() == ".gz":  # can only be read from its start
+    if _is_packed(path):  # can only be read from its start
         pixels = _load_volume(path, changed).reshape(shape)[:, :, number, volume]
     else:
-        stored = nibabel.load(path).dataobj
+        stored = _opened(path).dataobj
         at = (slice(None), slice(None), number, volume)
         pixels = np.asarray(stored[at[: len(stored.shape)] + (0,) * (len(stored.shape) - 4)])
     return _colours(pixels) if pixels.dtype.names else pixels
@@ -89,10 +115,14 @@ def _colours(pixels: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=2)
 def _load_volume(path: Path, changed: int) -> np.ndarray:
     """A whole compressed file; kept, because its other slices are wanted next."""
-    import nibabel
+    image = _opened(path)
+    dtype = np.dtype(np.float32) if _is_scaled(image) else image.dataobj.dtype
+    check_room(path.name, image.shape, dtype)
+    return np.asarray(image.dataobj, dtype=dtype)
 
-    image = nibabel.load(path)
-    return np.asarray(image.dataobj, dtype=np.float32 if _is_scaled(image) else None)
+
+def _is_packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def _is_scaled(image) -> bool:

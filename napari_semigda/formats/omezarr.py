@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from operator import sub
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 from napari_semigda.engine.blocks import SIDE
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats.growing import MaskPlane, coarsen, halves, nearest
-from napari_semigda.formats.source import Format, LazyImage, Source, area_of, plane_names
+from napari_semigda.formats.source import Format, LazyImage, Source, area_of, check_claim, check_room, plane_names
 
 LABELS = "labels"
 NAME = "masks"
@@ -67,6 +68,10 @@ def _read(path: Path) -> Source:
     shape = (array.shape[names.index("y")], array.shape[names.index("x")], *((colours,) if colours > 1 else ()))
     leading = [array.shape[at] for at, name in enumerate(names) if name not in "cyx"]
     dtype = np.dtype(array.dtype).newbyteorder("=")
+    if "pickle" in f"{array.filters} {array.compressors}".lower():
+        raise EngineError(f"{path} is packed with code of its own, which is never run: export it again.")
+    check_claim(path, math.prod(leading), 1)
+    check_room(f"A chunk of {path}", array.chunks, dtype)
     titles = plane_names(path.name, ZARR.word, math.prod(leading))
     planes = []
     for title, at in zip(titles, np.ndindex(*leading), strict=True):
@@ -107,13 +112,25 @@ def _image(path: Path, root: Any) -> _Image:
     levels = [(group[each["path"]], each.get("coordinateTransformations", [])) for each in first["datasets"]]
     axes = first.get("axes") or list("tczyx")  # versions 0.1 and 0.2 have always these five
     axes = tuple({"name": axis} if isinstance(axis, str) else dict(axis) for axis in axes)
+    finest = levels[0][0].shape
+    if any(len(array.shape) != len(finest) or max(map(sub, array.shape, finest)) > 0 for array, _ in levels):
+        raise ValueError("a coarser resolution is larger than the finest")
     return _Image(
         f"{place}/{first['datasets'][0]['path']}".strip("/"),
         tuple({**axis, "name": str(axis["name"]).lower()[:1]} for axis in axes),
-        tuple((tuple(array.shape), transforms) for array, transforms in levels),
-        first.get("coordinateTransformations", []),
+        tuple((tuple(array.shape), _transforms(transforms, len(axes))) for array, transforms in levels),
+        _transforms(first.get("coordinateTransformations", []), len(axes)),
         group.metadata.zarr_format,
     )
+
+
+def _transforms(told: Any, count: int) -> list[dict[str, Any]]:
+    """Coordinate transformations of so many axes; ValueError for what is none, because masks are told them too."""
+    for each in told:
+        for numbers in ([float(x) for x in each[key]] for key in ("scale", "translation") if key in each):
+            if len(numbers) != count:
+                raise ValueError(f"{len(numbers)} scales for {count} axes")
+    return [dict(each) for each in told]
 
 
 def _told(group: Any) -> dict[str, Any]:

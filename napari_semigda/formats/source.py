@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import shutil
 import warnings
@@ -14,6 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_semigda.engine.types import EngineError
+
+MOST_PLANES = 250_000
+"""Of one file: three times the slices of an hour of functional MRI."""
+DEFLATE = 1032
+"""Most bytes that one byte stands for in zlib, gzip and PNG."""
+_LONGEST_REASON = 200  # characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +53,7 @@ class LazyImage:
         return self.part is not None
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        check_room(self.name, self.shape, self.dtype)
         with said_plainly(self.name):
             pixels = self.load()
             if pixels.shape != self.shape:
@@ -112,6 +121,61 @@ def area_of(key: Any) -> tuple[slice, slice, tuple] | None:
     return None
 
 
+def free_memory() -> int:
+    """Bytes that this computer can still give."""
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def check_room(name: str, shape: Sequence[int], dtype: Any) -> None:
+    """Refuse to read pixels that do not fit into memory, before any of it is taken."""
+    needed, free = math.prod(map(int, shape)) * np.dtype(dtype).itemsize, free_memory()
+    if needed > free:
+        raise EngineError(
+            f"{name} does not fit into memory (it takes {needed / 1e9:.3g} GB, of which {free / 1e9:.3g} GB are free): "
+            "split it, or use a computer with more."
+        )
+
+
+def check_claim(path: Path, planes: int, plane_bytes: int, most_bytes: float = math.inf) -> None:
+    """Refuse a file that speaks of more pixels than it can hold, before anything is made of them.
+
+    Parameters
+    ----------
+    path
+        The file.
+    planes, plane_bytes
+        How many it says there are, and the size of each in memory.
+    most_bytes
+        What its own size allows, with the best that its compression can do.
+
+    Raises
+    ------
+    EngineError
+        Also when there are more planes than anybody has.
+    """
+    if not 0 <= planes <= MOST_PLANES:
+        raise EngineError(f"{path} speaks of {planes} images ({MOST_PLANES} is the most): split it or copy it again.")
+    if planes * plane_bytes > most_bytes:
+        raise EngineError(
+            f"{path} cannot be read, it may be damaged (it is too short for {planes * plane_bytes} bytes of pixels): "
+            "copy it again or remove it."
+        )
+
+
+class Bounded(io.BufferedReader):
+    """A file of which nobody can ask for more than it has: libraries take the memory first that a header asks for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the folder of `path`, which takes its place when the block ends well and else vanishes."""
@@ -163,7 +227,7 @@ def said_plainly(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise EngineError(f"{name} does not fit into memory: split it, or use a computer with more.") from error
     except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        reason = " ".join(str(error).split())[:_LONGEST_REASON].rstrip(".") or type(error).__name__
         raise EngineError(
             f"{name} cannot be read, it may be damaged ({reason}): copy it again or remove it."
         ) from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import math
+import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
@@ -14,13 +17,26 @@ import numpy as np
 
 from napari_semigda.engine.blocks import SIDE, places
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats.source import Format, LazyImage, Source, plane_names, replacing
+from napari_semigda.formats.source import (
+    DEFLATE,
+    Format,
+    LazyImage,
+    Source,
+    check_claim,
+    check_room,
+    plane_names,
+    replacing,
+)
 from napari_semigda.formats.tiff_parts import has_parts, read_part
 
 _MICROMETRES = dict.fromkeys(
     ("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "\\u00B5m", "micron", "microns"), 1.0
 )
 _MICROMETRES |= {"nm": 1e-3, "mm": 1e3, "cm": 1e4}
+_DENSEST = {1: 1, 32773: 64, 5: 1400, 8: DEFLATE, 32946: DEFLATE}
+"""Most bytes that one byte stands for, by the number of a compression: none, PackBits, LZW, Deflate."""
+_HARMLESS, _PIECE = 2**29, 2**20  # bytes
+_LONGEST_TEXT = 2**26  # bytes of a description: OME tells every plane of a large screen in fewer
 _LARGEST_IMAGEJ = 2**32 - 2**25  # bytes: ImageJ, and TIFF but for BigTIFF, know no larger files
 _LARGEST_PAGE = 2**27  # pixels: ImageJ reads no tiles, so its pages are written from memory
 
@@ -58,11 +74,12 @@ def _read(path: Path) -> Source:
     import tifffile
 
     with _watching(path), tifffile.TiffFile(path) as tif:
+        _check(path, tif)
         series = [(i, s) for i, s in enumerate(tif.series) if not s.keyframe.is_reduced]  # reduced ones are thumbnails
         parts = [part for i, s in series for part in _parts(path, i, s)]
         page = tif.pages.first
         tags = {}
-        if "XResolution" in page.tags:
+        if "XResolution" in page.tags and page.resolutionunit in (1, 2, 3) and all(map(math.isfinite, page.resolution)):
             tags = {"resolution": page.resolution, "resolutionunit": page.resolutionunit}
         sizes = _sizes(tif)
         layout = _layout(tif, series[0][1], tags) if len(series) == 1 else _Layout(tags)
@@ -74,6 +91,21 @@ def _read(path: Path) -> Source:
         return Source(path, planes, None, layout, axis=axis)
     unit, height, width, depth = sizes
     return Source(path, planes, (height, width), layout, unit, depth if axis == "z" else None, axis=axis)
+
+
+def _check(path: Path, tif: Any) -> None:
+    """Refuse what would cost memory or lead out of the folder once it is believed, before pages become series."""
+    first = tif.pages.first
+    check_claim(path, len(tif.pages), 1)
+    check_claim(path, 1, first.nbytes, tif.filehandle.size * _DENSEST.get(int(first.compression), math.inf))
+    if any(tag.code == 270 and tag.count > _LONGEST_TEXT for tag in first.tags):
+        raise ValueError("its description has no end")
+    text = first.description
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ValueError("its description defines words of its own, which OME never does")
+    for name in map(html.unescape, re.findall(r"""FileName\s*=\s*["']([^"']*)""", text)):
+        if name != re.split(r"[/\\]", name)[-1] or name in (".", ".."):
+            raise EngineError(f"{path} speaks of a file elsewhere ({name:.80}): put all its files into one folder.")
 
 
 def _sizes(tif) -> tuple[str, float, float, float | None] | None:
@@ -135,6 +167,7 @@ def _parts(path: Path, number: int, series) -> list[tuple]:
     order = tuple([i for i in range(len(axes)) if i not in inner] + inner)
     shape = tuple(series.shape[i] for i in inner)
     count = math.prod(series.shape[i] for i in order[: -len(inner)])
+    check_claim(path, count, 1)
     dtype = np.dtype(series.dtype).newbyteorder("=")
     lost = sum(page is None for page in series.pages)
     if lost and series.kind == "ome":
@@ -169,8 +202,12 @@ def _load_page(path: Path, index: int, shape: tuple[int, ...]) -> np.ndarray:
     import tifffile
 
     with _watching(path), tifffile.TiffFile(path) as tif:
+        page = tif.pages[index]
+        if page.shape != shape and math.prod(page.shape) != math.prod(shape):
+            raise ValueError(f"it holds {page.shape} values instead of {shape}")
+        _check_packed(tif, page)
         try:
-            pixels = tif.pages[index].asarray()
+            pixels = page.asarray()
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
@@ -181,6 +218,28 @@ def _load_page(path: Path, index: int, shape: tuple[int, ...]) -> np.ndarray:
 def _load_channels(path: Path, pages: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A plane whose channels are a page each."""
     return np.stack([_load_page(path, int(index), shape[:2]) for index in pages], axis=-1)
+
+
+def _check_packed(tif: Any, page: Any) -> None:
+    """Refuse Deflate that unpacks to more than there are pixels: without imagecodecs, tifffile would unpack all of it.
+
+    Only what could become large is tried, a piece at a time.
+    """
+    tile = (page.tilewidth or 0) * (page.tilelength or 0) * page.samplesperpixel * page.dtype.itemsize
+    check_room(f"A tile of {tif.filename}", (tile,), np.uint8)
+    if _DENSEST.get(int(page.compression)) != DEFLATE:
+        return
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if count * DEFLATE < _HARMLESS:
+            continue
+        tif.filehandle.seek(offset)
+        stream, left = zlib.decompressobj(), max(tile, page.nbytes)
+        packed = tif.filehandle.read(count)
+        while packed and not stream.eof:
+            left -= len(stream.decompress(packed, _PIECE))
+            packed = stream.unconsumed_tail
+            if left < 0:
+                raise ValueError("it unpacks to more than its pixels")
 
 
 def _load_compressed_page(path: Path, index: int) -> np.ndarray:
@@ -202,7 +261,11 @@ def _load_series(path: Path, changed: int, series: int) -> np.ndarray:
     import tifffile
 
     with _watching(path), tifffile.TiffFile(path) as tif:
-        return tif.series[series].asarray()
+        whole = tif.series[series]
+        check_room(path.name, whole.shape, whole.dtype)
+        for page in filter(None, whole.pages):
+            _check_packed(tif, page)
+        return whole.asarray()
 
 
 @contextmanager

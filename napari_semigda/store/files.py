@@ -13,8 +13,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from napari_semigda.engine.strangers import parse_json
 from napari_semigda.engine.types import EngineError
 
+PLACES = ("masks", "rounds", "pictures")
+"""Folders that files are written into."""
 PREVIOUS = ".previous"
 """Added to the name of a file for the version before."""
 
@@ -102,7 +105,20 @@ def plain_name(name: Any) -> str:
         raise ValueError(f"{name!r} is no file name")
     if PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
         raise ValueError(f"{name!r} leads out of the folder")
+    if len(name.encode("utf-8", "surrogateescape")) > 255:
+        raise ValueError(f"{name!r:.40} is longer than names of files are")
     return name
+
+
+def check_places(home: Path) -> None:
+    """Refuse a project whose folders are links that lead out of it: what is written there would land elsewhere.
+
+    Images may be links; they are never written to.
+    """
+    inside = home.resolve()
+    for name in PLACES:
+        if not (home / name).resolve().is_relative_to(inside):
+            raise EngineError(f"{home / name} is a link that leads out of the project: put a folder in its place.")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -123,12 +139,13 @@ class Lock:
     Raises
     ------
     EngineError
-        When another process, or another viewer of this one, holds it.
+        When another process, or another viewer of this one, holds it, or see `check_places`.
     OSError
         When no lock can be had on this disk.
     """
 
     def __init__(self, folder: Path) -> None:
+        check_places(folder)
         self._holder = folder / "opened-by.json"
         self._lock = FileLock(folder / "lock", timeout=0, thread_local=False)
         try:
@@ -141,11 +158,16 @@ class Lock:
             raise OSError(str(error)) from error
         holder = {"process": os.getpid(), "computer": socket.gethostname()}
         with suppress(OSError):
-            self._holder.write_text(json.dumps(holder), encoding="utf-8")
+            self._holder.unlink(missing_ok=True)
+            with self._holder.open("x", encoding="utf-8") as file:  # never through a link that somebody left here
+                json.dump(holder, file)
 
     def _whose(self) -> str:
         with suppress(OSError, ValueError, KeyError, TypeError):
-            holder = json.loads(self._holder.read_text(encoding="utf-8"))
+            if not self._holder.is_file():  # a pipe would keep us waiting
+                return ""
+            with self._holder.open("rb") as file:
+                holder = parse_json(file.read(1000))
             return f" (in process {int(holder['process'])} on {str(holder['computer'])[:80]})"
         return ""
 

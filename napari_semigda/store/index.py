@@ -21,8 +21,7 @@ here is checked, because the file may come from a stranger.
 
 from __future__ import annotations
 
-import json
-import math
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -32,6 +31,8 @@ from typing import Any
 from napari_semigda.classes import LONGEST_NAME, Classes, PaintClass, first_classes
 from napari_semigda.colours import is_colour
 from napari_semigda.engine.findings import Findings
+from napari_semigda.engine.strangers import list_of, parse_json
+from napari_semigda.engine.strangers import value_of as _of
 from napari_semigda.engine.types import EngineError, Settings
 from napari_semigda.store.files import PREVIOUS, plain_name, set_aside
 
@@ -166,7 +167,7 @@ def peek(folder: Path) -> Index:
 def _read(path: Path) -> Index:
     if path.stat().st_size > MAX_BYTES:
         raise ValueError("it is too large")
-    content = json.loads(path.read_bytes().decode("utf-8"))
+    content = parse_json(path.read_bytes())
     schema = _of(content, "schema", int)
     if schema > SCHEMA:
         raise NewerError(f"{path} was written by a newer version of napari-semigda: update napari-semigda to open it.")
@@ -194,7 +195,7 @@ def _class(item: Any) -> PaintClass:
 
 
 def _entry(item: Any) -> Entry:
-    planes = [tuple(_size(side) for side in shape) for shape in _of(item, "planes", list)]
+    planes = [tuple(_size(side) for side in shape) for shape in list_of(item, "planes", list)]
     if any(len(shape) not in (2, 3) for shape in planes):
         raise ValueError("planes have two or three sides")
     dtype = _of(item, "dtype", str)
@@ -215,7 +216,7 @@ def _entry(item: Any) -> Entry:
         _pair(item, "spacing"),
         _of(item, "checksum", str),
         *(
-            {_of({"": plane}, "", int) for plane in _of({"empty": []} | item, kind, list)}
+            {_place(plane) for plane in _of({"empty": []} | item, kind, list)}
             for kind in ("verified", "skipped", "empty")
         ),
         _pair({"window": None} | item, "window"),  # unknown to versions before
@@ -223,8 +224,8 @@ def _entry(item: Any) -> Entry:
 
 
 def _round(item: Any) -> RoundEntry:
-    settings, known = _of(item, "settings", dict), {each.name for each in fields(Settings)}
-    channels = [_small(channel, 1) for channel in _of({"channels": []} | settings, "channels", list)]
+    settings, known = _of(item, "settings", dict), {each.name for each in fields(Settings)} - {"channels"}
+    channels = {"channels": [_small(number, 1) for number in _of({"channels": []} | settings, "channels", list)]}
     dice = _of(item, "dice", float, int, type(None))
     return RoundEntry(
         _of(item, "number", int),
@@ -236,7 +237,7 @@ def _round(item: Any) -> RoundEntry:
         _number(_of(item, "seconds", float, int)),
         _of(item, "stopped", bool),
         _of(item, "date", str),
-        Settings(**{name: value for name, value in settings.items() if name in known} | {"channels": channels}),
+        Settings(**{name: _setting(name, value) for name, value in settings.items() if name in known} | channels),
         {name: _number(dice) for name, dice in _of({"dice_by_image": {}} | item, "dice_by_image", dict).items()},
         _of({"before": None} | item, "before", int, type(None)),
         _of({"kept_before": False} | item, "kept_before", bool),
@@ -244,14 +245,11 @@ def _round(item: Any) -> RoundEntry:
     )
 
 
-def _of(item: Any, key: str, *kinds: type) -> Any:
-    """One value of an object, of one of the types wanted; ValueError for everything else."""
-    if not isinstance(item, dict) or key not in item:
-        raise ValueError(f"{key} is missing")
-    value = item[key]
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ValueError(f"{key} is {value!r:.40}")
-    return value
+def _setting(name: str, value: Any) -> Any:
+    """A value of the type that the setting has; those that may be left out are numbers or texts."""
+    default = getattr(Settings(), name)
+    kinds = (type(default),) if default is not None else (type(None), int, str)
+    return _of({name: value}, name, *kinds, *((int,) if kinds == (float,) else ()))
 
 
 def _pair(item: Any, key: str) -> tuple[float, float] | None:
@@ -274,7 +272,8 @@ def _checked(good: Callable[[Any], bool]) -> Callable[..., Any]:
 
 _size = _checked(lambda value: isinstance(value, int) and 0 < value < 2**31)
 _small = _checked(lambda value, least: isinstance(value, int) and least <= value <= 255)
-_number = _checked(math.isfinite)
+_place = _checked(lambda value: isinstance(value, int) and 0 <= value < 2**31)
+_number = _checked(lambda value: abs(value) <= sys.float_info.max)
 
 
 def _reason(error: Exception) -> str:

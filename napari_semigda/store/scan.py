@@ -66,7 +66,7 @@ def refresh(folder: Path, known: list[Entry]) -> tuple[list[Entry], list[Entry],
         if (twin := stems.setdefault(stem_of(path), name)) != name:
             doubles.append(f"{name} ({twin})")
             continue
-        if entry is not None and entry.bytes == size_and_date(path)[0]:
+        if entry is not None and entry.bytes == _bytes_of(path):
             entries.append(entry)  # a copied folder has other dates: the checksum tells, later
             continue
         try:
@@ -93,6 +93,14 @@ def refresh(folder: Path, known: list[Entry]) -> tuple[list[Entry], list[Entry],
             "rename one of the two."
         )
     return entries, [*absent, *by_name.values()], problems
+
+
+def _bytes_of(path: Path) -> int | None:
+    """None of a link to nowhere."""
+    try:
+        return size_and_date(path)[0]
+    except OSError:
+        return None
 
 
 def changed_sentence(names: list[str]) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from napari_semigda.engine.check import HUGE
 from napari_semigda.engine.normalise import channel_count, has_channels_to_choose, to_picture
 from napari_semigda.engine.types import EngineError
+from napari_semigda.formats.source import check_room
 
 KEPT_BYTES = 64 * 2**20
 """Of planes read most recently, for scrolling back and forth."""
@@ -124,14 +125,14 @@ class FileStack:
         return plane
 
     def _read(self, index: int) -> np.ndarray:
-        canvas = np.zeros(self.shape[1:], self.dtype)
         try:
+            check_room(self.planes[index].name, self.shape[1:], self.dtype)
             pixels = np.asarray(self.planes[index].image)
         except EngineError as error:
             if index not in self._said:
                 self._said.add(index)
                 self._say(str(error))
-            return canvas
+            return np.broadcast_to(np.zeros((), self.dtype), self.shape[1:])  # black, and takes no memory
         if pixels.dtype == bool:
             pixels = pixels.astype(np.uint8) * 255
         if self._stretched:
@@ -141,6 +142,7 @@ class FileStack:
         elif self.rgb:
             pixels = pixels[..., None] if pixels.ndim == 2 else pixels[..., : 3 if pixels.shape[2] >= 3 else 1]
         height, width = pixels.shape[:2]
+        canvas = np.zeros(self.shape[1:], self.dtype)
         canvas[:height, :width] = pixels  # grey among colours: the same in all three
         canvas.flags.writeable = False
         return canvas
