@@ -8,9 +8,9 @@ of crops takes away what tells them apart. Painted masks show which of the two i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_semigda.engine.normalise import Input, choose_input, is_rgb_bytes
 from napari_semigda.engine.pose import spread
-from napari_semigda.engine.types import ContrastName, Plane
+from napari_semigda.engine.types import ContrastName, EngineError, Plane, TrainRequest
 from napari_semigda.engine.view import PlaneReader
 
 if TYPE_CHECKING:
@@ -33,6 +33,35 @@ _CLEARLY = 0.5  # of the confusion that is left when each picture is stretched b
 _MARGIN = 0.1  # of the common range, by which unpainted pictures may be brighter or duller than painted ones
 _MOST_LIKE = 0.9  # share of them that must not be
 _STRANGE = 0.25  # by how much more or less than ever seen an image is brighter or duller that comes from elsewhere
+
+
+def reading_of(request: TrainRequest, table: ClassTable, earlier: Mapping[str, Any]) -> Input:
+    """How the images of a round are read: as the user wants it; a correction reads them as the model it goes on from.
+
+    Parameters
+    ----------
+    request, table
+        Of the round.
+    earlier
+        Header of the model that it corrects; empty in a first round.
+
+    Raises
+    ------
+    EngineError
+        When an image lacks a channel, or a correction is wanted to read otherwise.
+    """
+    planes, channels, contrast = request.planes, request.settings.channels, request.settings.contrast
+    if not earlier:
+        return choose_reading(planes, table, channels, contrast)
+    rule = Input.of_model(earlier)
+    if not rule.agrees(choose_input(planes, channels, "image" if contrast == "auto" else contrast), channels, contrast):
+        raise EngineError(
+            f"{request.init} sees other channels or another contrast, which a correction cannot change: "
+            "choose those of its first round, or train from the start."
+        )
+    for plane in planes:
+        rule.check(plane)
+    return rule
 
 
 def choose_reading(
