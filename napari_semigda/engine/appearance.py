@@ -8,8 +8,9 @@ of crops takes away what tells them apart. Painted masks show which of the two i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from napari_semigda.engine.normalise import Input, choose_input, is_rgb_bytes
 from napari_semigda.engine.pose import spread
-from napari_semigda.engine.types import ContrastName, Plane
+from napari_semigda.engine.types import ContrastName, EngineError, Plane, TrainRequest
 from napari_semigda.engine.view import PlaneReader
 
 if TYPE_CHECKING:
@@ -31,6 +32,36 @@ _FIXED = 0.03  # `confusion` of classes that brightness tells apart: brain slice
 _CLEARLY = 0.5  # of the confusion that is left when each picture is stretched by itself
 _MARGIN = 0.1  # of the common range, by which unpainted pictures may be brighter or duller than painted ones
 _MOST_LIKE = 0.9  # share of them that must not be
+_STRANGE = 0.25  # by how much more or less than ever seen an image is brighter or duller that comes from elsewhere
+
+
+def reading_of(request: TrainRequest, table: ClassTable, earlier: Mapping[str, Any]) -> Input:
+    """How the images of a round are read: as the user wants it; a correction reads them as the model it goes on from.
+
+    Parameters
+    ----------
+    request, table
+        Of the round.
+    earlier
+        Header of the model that it corrects; empty in a first round.
+
+    Raises
+    ------
+    EngineError
+        When an image lacks a channel, or a correction is wanted to read otherwise.
+    """
+    planes, channels, contrast = request.planes, request.settings.channels, request.settings.contrast
+    if not earlier:
+        return choose_reading(planes, table, channels, contrast)
+    rule = Input.of_model(earlier)
+    if not rule.agrees(choose_input(planes, channels, "image" if contrast == "auto" else contrast), channels, contrast):
+        raise EngineError(
+            f"{request.init} sees other channels or another contrast, which a correction cannot change: "
+            "choose those of its first round, or train from the start."
+        )
+    for plane in planes:
+        rule.check(plane)
+    return rule
 
 
 def choose_reading(
@@ -63,8 +94,14 @@ def choose_reading(
         return own
     common = choose_input(planes, channels, "dataset")
     alike, apart = (_confusion_read(spread(painted), table, rule) for rule in (common, own))
-    tells = alike < _FIXED and alike < _CLEARLY * apart
-    return common if tells and _as_bright(planes, own, common) else own
+    if alike >= _FIXED or alike >= _CLEARLY * apart:
+        return own
+    bare = [plane for plane in planes if plane.mask is None]
+    known, others = (_heights(some, own, common) for some in (painted, bare))
+    within = (others >= known.min(0) - _MARGIN) & (others <= known.max(0) + _MARGIN)
+    if bare and within.all(1).mean() < _MOST_LIKE:
+        return own
+    return replace(common, familiar=_bounds(np.concatenate([known, others]), common))
 
 
 def glimpses(
@@ -121,22 +158,18 @@ def _confusion_read(painted: Sequence[Plane], table: ClassTable, rule: Input) ->
     return confusion(_class_means(*glimpses(painted, PlaneReader(painted, rule), table, range(len(painted)))))
 
 
-def _as_bright(planes: Sequence[Plane], own: Input, common: Input) -> bool:
-    """Whether unpainted pictures, each by itself, reach about as high as painted ones: else they are of another kind.
+def _heights(planes: Sequence[Plane], own: Input, common: Input) -> np.ndarray:
+    """(pictures, channels): how high pictures reach, each by itself, in units of the common range.
 
     The dark end is background as a rule, and says nothing.
     """
+    high = np.array([[high for _, high in own.contrasts(plane.image)] for plane in spread(planes)])
+    low, top = np.array(common.ranges).T
+    return (high.reshape(-1, len(low)) - low) / np.maximum(top - low, np.finfo(float).tiny)
 
-    def heights(some: Sequence[Plane]) -> np.ndarray:
-        """(pictures, channels) brightest values, in units of the common range."""
-        high = np.array([[high for _, high in own.contrasts(plane.image)] for plane in spread(some)])
-        low, top = np.array(common.ranges).T
-        return (high - low) / np.maximum(top - low, np.finfo(float).tiny)
 
-    bare = [plane for plane in planes if plane.mask is None]
-    if not bare:
-        return True
-    known = heights([plane for plane in planes if plane.mask is not None])
-    others = heights(bare)
-    within = (others >= known.min(0) - _MARGIN) & (others <= known.max(0) + _MARGIN)
-    return bool(within.all(1).mean() >= _MOST_LIKE)
+def _bounds(heights: np.ndarray, common: Input) -> tuple[tuple[float, float], ...]:
+    """How high a picture of the same kind may reach in each channel, in the values of its pixels."""
+    low, top = np.array(common.ranges).T
+    bounds = np.stack([heights.min(0) * (1 - _STRANGE), heights.max(0) * (1 + _STRANGE)]) * (top - low) + low
+    return tuple((float(least), float(most)) for least, most in bounds.T)

@@ -73,9 +73,30 @@ def _check(header: dict[str, Any]) -> None:
     for pose in list_of({"poses": []} | view, "poses", int):
         number_of({"pose": pose}, "pose", 0, 7, whole=True)
     number_of({"structure_width": 1} | header, "structure_width", 0, 1e6)
+    if "input" in header:
+        _check_input(value_of(header, "input", dict))
     value_of({"plan": {}} | header, "plan", dict)
     value_of({"libraries": {}} | header, "libraries", dict)
     _check_training(value_of({"training": {}} | header, "training", dict))
+
+
+def _check_input(reading: dict[str, Any]) -> None:
+    """Of how images are read: channels, and what is black and white."""
+    channels = list_of(reading, "channels", int)
+    if not 1 <= len(channels) <= 3:
+        raise ValueError("it sees none or too many channels")
+    for channel in channels:
+        number_of({"channel": channel}, "channel", 0, 1e6, whole=True)
+    for name in ("pictures", "joint"):
+        value_of(reading, name, bool)
+    ranges, familiar = (list_of({"familiar": []} | reading, name, list) for name in ("ranges", "familiar"))
+    if len(ranges) > len(channels) or len(familiar) not in (0, len(ranges)):
+        raise ValueError("it has other ranges than channels")
+    for pair in (*ranges, *familiar):
+        if len(pair) != 2:
+            raise ValueError("a range is from black to white")
+        for value in pair:
+            number_of({"range": value}, "range", -1e38, 1e38)
 
 
 def _check_training(training: dict[str, Any]) -> None:

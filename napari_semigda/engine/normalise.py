@@ -48,6 +48,9 @@ class Input:
     """One range for all channels together, as models of before have it."""
     ranges: tuple[Contrast, ...] = ()
     """One for each channel, the same in all images; empty: every image has its own."""
+    familiar: tuple[tuple[float, float], ...] = ()
+    """How bright the brightest of an image may be in each channel for `ranges` to hold: one that is far brighter or
+    duller than all that was learnt from comes from another scanner, and has its own range. Empty: they hold for all."""
 
     @classmethod
     def of_model(cls, header: Mapping[str, Any]) -> Input:
@@ -56,7 +59,8 @@ class Input:
         if entry is None:
             return cls(joint=True)
         ranges = tuple(Contrast(float(low), float(high)) for low, high in entry["ranges"])
-        return cls(tuple(entry["channels"]), entry["pictures"], entry["joint"], ranges)
+        familiar = tuple((float(least), float(most)) for least, most in entry.get("familiar", ()))
+        return cls(tuple(entry["channels"]), entry["pictures"], entry["joint"], ranges, familiar)
 
     def to_json(self) -> dict[str, Any]:
         """For a header."""
@@ -86,10 +90,15 @@ class Input:
 
     def contrasts(self, image: Any) -> tuple[Contrast, ...]:
         """What is black and white in each channel that is seen."""
-        if self.ranges and not is_rgb_bytes(image):
-            last = len(self.ranges) - 1
-            return tuple(self.ranges[min(at, last)] for at in range(len(self.seen(image))))
-        return self.own_contrasts(image)
+        if not self.ranges or is_rgb_bytes(image):
+            return self.own_contrasts(image)
+        places = [min(at, len(self.ranges) - 1) for at in range(len(self.seen(image)))]
+        if self.familiar:
+            own = self.own_contrasts(image)
+            bounds = [self.familiar[at] for at in places]
+            if not all(least <= high <= most for (_, high), (least, most) in zip(own, bounds, strict=True)):
+                return own
+        return tuple(self.ranges[at] for at in places)
 
     def own_contrasts(self, image: Any) -> tuple[Contrast, ...]:
         """Robust ranges of an image by itself: 8-bit colours keep theirs, all else is stretched by percentiles."""

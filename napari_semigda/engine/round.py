@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_semigda.engine.appearance import choose_reading
+from napari_semigda.engine.appearance import reading_of
 from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
 from napari_semigda.engine.device import describe_device, pick_device
@@ -32,7 +32,6 @@ from napari_semigda.engine.ending import choose_weights, verdict
 from napari_semigda.engine.learner import Learner
 from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
-from napari_semigda.engine.normalise import Input, choose_input
 from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.pace import measure_pace
 from napari_semigda.engine.planner import BATCH, Pace, Plan, make_plan, smaller, tail_seconds, training_seconds
@@ -110,7 +109,7 @@ class Round:
         """A new network, or the last round's; classes are colours, so new ones need no new weights."""
         self.earlier = read_header(self.request.init) if self.request.init else {}
         self.table = ClassTable.of(self.planes, self.settings.sparse)
-        self.reader = PlaneReader(self.planes, self._input())
+        self.reader = PlaneReader(self.planes, reading_of(self.request, self.table, self.earlier))
         count = len(self.table.ids)
         if self.earlier:
             source, its = self.settings.backbone_source, self.earlier["backbone"]
@@ -129,21 +128,6 @@ class Round:
         self.model.train()
         if self.settings.compile:
             self.model.compile(dynamic=False)  # crops have one size; pictures of all sizes pass by `forward`
-
-    def _input(self) -> Input:
-        """How images are read: as the user wants it; a correction reads them as the model it goes on from."""
-        channels, contrast = self.settings.channels, self.settings.contrast
-        if not self.earlier:
-            return choose_reading(self.planes, self.table, channels, contrast)
-        rule = Input.of_model(self.earlier)
-        if not rule.agrees(choose_input(self.planes, channels, contrast), channels, contrast):
-            raise EngineError(
-                f"{self.request.init} sees other channels or another contrast, which a correction cannot change: "
-                "choose those of its first round, or train from the start."
-            )
-        for plane in self.planes:
-            rule.check(plane)
-        return rule
 
     def _choose_planes(self) -> None:
         """Who teaches, who is kept back, who stays unlabelled (flat pictures have nothing to say)."""

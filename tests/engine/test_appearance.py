@@ -1,11 +1,14 @@
 """Whether brightness means something, from a few painted images."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from napari_semigda.engine.appearance import choose_reading, looks_vary
 from napari_semigda.engine.augment import Augmentation
+from napari_semigda.engine.normalise import Input
 from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane
 
@@ -99,3 +102,14 @@ def test_brightness_that_tells_is_hardly_varied():
         varied = Augmentation((0,), tells)(image, *rest)[0]
         change[tells] = float((varied - 0.5).abs().mean())
     assert change[True] < change[False] / 3
+
+
+def test_an_image_of_another_scanner_has_its_own_contrast():
+    rule, image = reading(slices(4, 4)), slices(1)[0].image
+    assert rule.contrasts(image) == rule.ranges
+    for gain in (3.0, 0.3):
+        strange = (image * gain).astype(np.uint16)
+        assert rule.contrasts(strange) == rule.own_contrasts(strange) != rule.ranges
+    assert Input.of_model({"input": json.loads(json.dumps(rule.to_json()))}) == rule
+    wanted = reading(slices(4, 4), "dataset")
+    assert wanted.contrasts((image * 3.0).astype(np.uint16)) == wanted.ranges  # whoever asks for it means it
