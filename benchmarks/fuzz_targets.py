@@ -326,7 +326,8 @@ def _batch(folder: Path) -> None:
     journal = Journal(folder / FOLDER, folder, folder / "m.semigda", frozenset({"masks", "measurements"}))
     row = {"plane": 1, "class": 1, "class_name": "disc", "object": 1, "area_px": 12}
     tables = {"objects": [row], "totals": [{"class": 1, "class_name": "disc", "objects": 1, "area_px": 12}]}
-    journal.add(folder / "a.png", digest(folder / "a.png"), [noise((24, 20), top=2)], [folder / "out.png"], tables)
+    found = journal.announce(folder / "a.png", [noise((24, 20), top=2)])
+    journal.add(folder / "a.png", digest(folder / "a.png"), found, [folder / "out.png"], tables)
 
 
 def _read_batch(folder: Path) -> None:

@@ -31,7 +31,7 @@ from napari_semigda.redact import Redactor
 NAME = "log.jsonl"
 BYTES, OLDER = 2**20, 4  # of each file, and how many full ones are kept
 LONGEST = 8_000  # letters of a traceback, its end
-Fact = float | int | bool | str | None
+Fact = str | int | float | bool | None | tuple[str | int | float, ...]
 
 
 class Log:
@@ -74,6 +74,8 @@ class Log:
             return round(fact, 4) if math.isfinite(fact) else str(fact)
         if fact is None or isinstance(fact, int):
             return fact
+        if isinstance(fact, tuple):
+            return [self._told(each) for each in fact]
         plain_word = re.fullmatch(r"[\w.+-]{0,40}", fact) and not self._plain.knows(fact)
         return fact if plain_word else self._plain(fact)
 

@@ -11,9 +11,7 @@ from napari_semigda.engine import objective
 from napari_semigda.engine.checkpoint import load_model
 from napari_semigda.engine.objective import V_EVERY, Objective
 from napari_semigda.engine.predict import Predictor
-from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane, Settings, TrainRequest
-from napari_semigda.engine.view import View
 from tests.engine.conftest import draw_discs, drawn_planes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -81,8 +79,7 @@ def test_an_arm_is_scored_with_the_weights_it_saved(tmp_path):
 
     # The same mask as the product's own prediction, and the branches apart from it.
     picture, _ = draw_discs(50)
-    table = ClassTable([c["id"] for c in header["classes"]], header["sparse"])
-    answer = look_with(saved, View.of_model(header), table)(Plane("new", picture))
+    answer = look_with(saved, header)(Plane("new", picture))
     product = Predictor(wanted.out, "cpu").predict(Plane("new", picture))
     assert np.array_equal(answer.mask, product.mask)
     assert np.allclose(answer.doubt, product.doubt, atol=1e-5)

@@ -464,7 +464,7 @@ def test_model_files_that_are_not_ours(folders, capfd):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ([], "train, predict, evaluate, export or doctor"),
+        ([], "train, predict, evaluate, export, doctor or report"),
         (["dance"], "dance"),
         (["train", "--masks", "m", "--out", "o"], "--images"),
         (["train", "--images", "i", "--masks", "m", "--out", "o", "--backbone", "huge"], "'huge' is not one of"),

@@ -308,7 +308,8 @@ def test_a_project_whose_folders_are_links_is_not_written_through(good_project, 
 def test_a_note_of_a_batch_that_measures_nonsense_is_none(tmp_path):
     (tmp_path / "m").write_bytes(b"a model")
     journal = Journal(tmp_path / "notes", tmp_path, tmp_path / "m", frozenset({"masks"}))
-    journal.add(tmp_path / "a.png", "", [noise((4, 4))], [], {"objects": [{"plane": 1}]})
+    found = journal.announce(tmp_path / "a.png", [noise((4, 4))])
+    journal.add(tmp_path / "a.png", "", found, [], {"objects": [{"plane": 1}]})
     assert journal.note_of(tmp_path / "a.png")["objects"] == [{"plane": 1}]
     for wrong in ({"objects": [{"plain": 1}]}, {"objects": 3}, {"masks": [1]}, {"totals": [{"plane": [1]}]}):
         (tmp_path / "notes" / "a.json").write_text(json.dumps(wrong))

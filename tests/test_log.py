@@ -59,7 +59,7 @@ def test_a_log_tells_what_happened_and_not_to_whom(folder):
     work(folder)
     said = lines(folder)
     events = [line["event"] for line in said]
-    assert "opened" in events[:2] and events[-1] == "closed" and said[-1]["all_saved"] is True
+    assert "opened" in events[:3] and events[-1] == "closed" and said[-1]["all_saved"] is True
     assert {"saved", "round begun", "round ended", "run failed"} <= set(events)
     ended = said[events.index("round ended")]
     assert (ended["dice"], ended["steps"], ended["held_out"], ended["model"]) == (0.75, 3, 1, True)
@@ -67,7 +67,7 @@ def test_a_log_tells_what_happened_and_not_to_whom(folder):
     assert "EngineError:" in failed[0] and "has NaN values: remove it." in failed[0]
     assert "File <path>" in failed[0] and "[Errno 28] x: <path>" in failed[1]
     whole = (folder / "semigda" / "logs" / log.NAME).read_text()
-    for name in (PATIENT, *PATIENT.split(), "nne", str(folder), folder.name):
+    for name in (PATIENT, *PATIENT.split(), "nne 1950", str(folder), folder.name):
         assert name not in whole
         assert json.dumps(name)[1:-1] not in whole
 

@@ -80,9 +80,9 @@ def test_what_rests_beside_a_held_out_slice_teaches_after_the_last_check(tmp_pat
     seen = []
 
     class Watched(Round):
-        def _let_held_out_help(self):
+        def let_held_out_help(self):
             seen.append(list(self.teaching))
-            super()._let_held_out_help()
+            super().let_held_out_help()
             seen.append(list(self.teaching))
 
     trainer = Trainer()
