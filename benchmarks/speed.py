@@ -97,8 +97,10 @@ def take_turns(actions: dict[str, Callable[[], object]], repeats: int) -> dict[s
 # ---- the processor --------------------------------------------------------------------------------------------------
 
 
-def our_step(training: Round, weight: float) -> None:
-    """A step of stage 2, with pseudo-masks where the weight is not 0."""
+def our_step(training: Round, weight: float, with_v: bool | None = None) -> None:
+    """A step of stage 2, with pseudo-masks where the weight is not 0; by itself, branch V rests in every other one."""
+    if with_v is not None:
+        training.objective._steps = 0 if with_v else 1
     training.learner.step(training.objective.segmentation(weight))
 
 
@@ -133,7 +135,7 @@ def parts(training: Round) -> dict[str, Callable[[], object]]:
     drawn = objective.labelled.draw(BATCH)
     batch = objective._varied(drawn)
     image = batch.image * 2 - 1
-    encoded, latents = model.backbone.encode(image), model.align(image)
+    latents = model.align(image)
     leaf = lambda x: x.detach().requires_grad_()  # noqa: E731
     branches = Branches(*(leaf(scores) for scores in model.generate(latents)))
 
@@ -145,11 +147,17 @@ def parts(training: Round) -> dict[str, Callable[[], object]]:
         latent, features = model.latent_encoder(image)
         (latent.sum() + sum(f.sum() for f in features)).backward()
 
+    def mapping() -> Callable[[], object]:
+        seen: list[Tensor] = []
+        with model.latent_mapper.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach())):
+            model.map_latent(image)
+        return lambda: model.latent_mapper(seen[0]).sum().backward()
+
     return {
         "cutting crops": lambda: objective.labelled.draw(BATCH),
         "augmentation": lambda: objective._varied(drawn),
         "frozen encoder": lambda: model.backbone.encode(image),
-        "latent mapping (V)": lambda: model.latent_mapper(encoded.latent_mean).sum().backward(),
+        "latent mapping (V)": mapping(),
         "CNN (C)": cnn,
         "decoding V": generated(latents.v, latents.features_v, model.image_adapters),
         "decoding C": generated(latents.c, latents.features_c, model.mask_adapters),
@@ -169,8 +177,10 @@ def cpu(
         torch.set_num_threads(count)
         training = open_round(sample_planes(), device="cpu", crop=side, batch=BATCH)
         steps = {
-            "SemiGDA, painted crops": lambda training=training: our_step(training, 0.0),
-            "SemiGDA, with pseudo-masks": lambda training=training: our_step(training, 0.3),
+            "SemiGDA, painted crops": lambda training=training: our_step(training, 0.0, with_v=True),
+            "... every other step: branch V rests": lambda training=training: our_step(training, 0.0, with_v=False),
+            "SemiGDA, with pseudo-masks": lambda training=training: our_step(training, 0.3, with_v=True),
+            "... branch V rests": lambda training=training: our_step(training, 0.3, with_v=False),
             "MONAI BasicUNet": unet_step(training),
         }
         figures = {"threads": count, "batch": BATCH, "side": training.view.crop, "steps": take_turns(steps, repeats)}
