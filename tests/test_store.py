@@ -420,6 +420,15 @@ def test_a_damaged_image_is_left_out_and_one_that_breaks_later_is_black(painted,
     assert "ax2.png is empty" in said[0]
 
 
+def test_an_image_whose_planes_are_lost_from_the_list_is_no_end_of_the_project(painted, opened):
+    path = painted / "semigda" / "project.json"
+    content = json.loads(path.read_text())
+    content["images"][1]["planes"] = []
+    path.write_text(json.dumps(content))
+    project = opened(painted)
+    assert len(project.stack) == 2 and (painted / "semigda" / "masks" / "ax1.tif").is_file()
+
+
 @pytest.mark.parametrize("what", ["damaged", "other size"])
 def test_a_mask_that_cannot_be_used_is_kept_when_painted_over(painted, opened, what):
     path = painted / "semigda" / "masks" / "ax1.tif"

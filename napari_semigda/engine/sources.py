@@ -8,6 +8,7 @@ allows it.
 from __future__ import annotations
 
 import inspect
+import io
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -199,7 +200,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state: Any = load_file(path)
         elif ending in _PICKLED:
             # Mapped where the format allows: of a whole Stable Diffusion, most gigabytes are not needed.
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            mapped = zipfile.is_zipfile(path)
+            # The older format is read from memory: asked for more than there is, a file would take that much first.
+            content = path if mapped else io.BytesIO(path.read_bytes())
+            state = torch.load(content, map_location="cpu", weights_only=True, mmap=mapped)
         else:
             raise EngineError(f"{path} is no file of weights: {_REMEDY}.")
     except UnpicklingError as error:

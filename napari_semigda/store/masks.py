@@ -128,7 +128,7 @@ def _plain_mask(path: Path, entry: Entry) -> list[np.ndarray] | None:
     """The mask in a file that is just as we write it for one plane, in a third of the time; None of any other."""
     import tifffile
 
-    if len(entry.planes) > 1 or path.suffix != ".tif":
+    if len(entry.planes) != 1 or path.suffix != ".tif":
         return None
     try:
         mask = tifffile.imread(path)
