@@ -80,6 +80,11 @@ def export(model: Path, out: Path, image: np.ndarray | None = None, about: About
             "the channels left as they are to export it."
         )
     picture = _middle(_sample() if image is None else np.asarray(image))
+    if rule.ranges and not is_rgb_bytes(picture) and rule.contrasts(picture) != rule.ranges:
+        raise EngineError(
+            f"The example picture is much brighter or duller than all that {model.name} learnt from: choose one of "
+            "your own (--image on the command line)."
+        )
     prediction = Predictor(model, "cpu").predict(Plane("the example picture", picture), probabilities=True)
     # A folder that bioimageio.core may read until this process ends: it keeps archives open.
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, replacing(out) as part:

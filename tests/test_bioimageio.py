@@ -133,6 +133,16 @@ def test_one_contrast_for_all_pictures_goes_along():
     assert np.allclose(told, rule.to_unit(picture, rule.contrasts(picture))[0], atol=1e-6)
 
 
+def test_an_example_of_another_scanner_is_refused(strangers_model, tmp_path):
+    """Its contrast is its own, and would go into the package as that of all pictures."""
+    model, header = load_model(strangers_model, torch.device("cpu"))
+    rule = Input((0,), ranges=(Contrast(0.0, 3000.0),), familiar=((2000.0, 4000.0),))
+    save_model(tmp_path / "m.semigda", model, header | {"input": rule.to_json()}, None)
+    with pytest.raises(EngineError, match="much brighter or duller"):
+        export(tmp_path / "m.semigda", tmp_path / "m.zip")  # with a slice of the bundled sample
+    assert not (tmp_path / "m.zip").exists()
+
+
 def _no_file(path):
     from contextlib import nullcontext
 

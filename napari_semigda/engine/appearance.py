@@ -54,7 +54,7 @@ def reading_of(request: TrainRequest, table: ClassTable, earlier: Mapping[str, A
     if not earlier:
         return choose_reading(planes, table, channels, contrast)
     rule = Input.of_model(earlier)
-    if not rule.agrees(choose_input(planes, channels, "image" if contrast == "auto" else contrast), channels, contrast):
+    if not rule.agrees(planes, channels, contrast):
         raise EngineError(
             f"{request.init} sees other channels or another contrast, which a correction cannot change: "
             "choose those of its first round, or train from the start."

@@ -82,10 +82,11 @@ class Input:
                 f"{last} channels or more, or a model trained on the channels that these have."
             )
 
-    def agrees(self, wanted: Input, channels: Sequence[int], contrast: ContrastName) -> bool:
-        """Whether images read so are as `wanted`, where the user wants channels or a contrast at all."""
-        return (not channels or self.channels == wanted.channels) and (
-            contrast == "auto" or bool(self.ranges) == bool(wanted.ranges)
+    def agrees(self, planes: Sequence[Plane], channels: Sequence[int], contrast: ContrastName) -> bool:
+        """Whether it reads planes as a user wants it, who may leave open channels (counted from 1) and contrast."""
+        common = contrast == "dataset" and not all(is_rgb_bytes(plane.image) for plane in planes)
+        return (not channels or self.channels == tuple(channel - 1 for channel in channels)) and (
+            contrast == "auto" or bool(self.ranges) == common
         )
 
     def contrasts(self, image: Any) -> tuple[Contrast, ...]:

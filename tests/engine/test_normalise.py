@@ -158,6 +158,15 @@ def test_a_correction_reads_as_its_first_round(chosen, tmp_path):
     assert "five.semigda sees other channels" in refused(list, Trainer().fit(other))
 
 
+def test_a_correction_that_wants_nothing_is_no_choice_of_channels(chosen, tmp_path):
+    """Images whose numbers of channels differ need a choice, which the first round has made."""
+    planes, out, _ = chosen
+    wider = replace(planes[-1], image=np.dstack([planes[-1].image] * 2))
+    request = TrainRequest((*planes[:-1], wider), tmp_path / "2.semigda", Settings(max_steps=1, crop=64), init=out)
+    list(Trainer().fit(request))
+    assert read_header(request.out)["input"] == read_header(out)["input"]
+
+
 @pytest.mark.parametrize("channels", [(0,), (1, 1), (1, 2, 3, 4)])
 def test_channels_that_nobody_can_choose(tmp_path, channels):
     request = TrainRequest(drawn_planes(2, 0), tmp_path / "m.semigda", Settings(max_steps=1, channels=channels))
