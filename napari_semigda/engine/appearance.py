@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_semigda.engine.normalise import Input, choose_input, is_rgb_bytes
+from napari_semigda.engine.normalise import Contrast, Input, choose_input, is_rgb_bytes
 from napari_semigda.engine.pose import spread
 from napari_semigda.engine.types import ContrastName, EngineError, Plane, TrainRequest
 from napari_semigda.engine.view import PlaneReader
@@ -89,15 +89,17 @@ def choose_reading(
     if contrast != "auto":
         return choose_input(planes, channels, contrast)
     own = choose_input(planes, channels)
-    painted = [plane for plane in planes if plane.mask is not None]
+    painted = spread([plane for plane in planes if plane.mask is not None])
     if len(painted) < _FEWEST or any(is_rgb_bytes(plane.image) for plane in planes):
         return own
     common = choose_input(planes, channels, "dataset")
-    alike, apart = (_confusion_read(spread(painted), table, rule) for rule in (common, own))
+    reader = PlaneReader(painted, own)
+    alike, apart = (_confusion_read(each, painted, table) for each in (reader.in_common(common.ranges), reader))
     if alike >= _FIXED or alike >= _CLEARLY * apart:
         return own
     bare = [plane for plane in planes if plane.mask is None]
-    known, others = (_heights(some, own, common) for some in (painted, bare))
+    known = _heights([reader.contrasts(index) for index in range(len(painted))], common)
+    others = _heights([own.contrasts(plane.image) for plane in spread(bare)], common)
     within = (others >= known.min(0) - _MARGIN) & (others <= known.max(0) + _MARGIN)
     if bare and within.all(1).mean() < _MOST_LIKE:
         return own
@@ -154,16 +156,16 @@ def confusion(means: Tensor) -> float:
     return float(within / between.clamp_min(1e-9))
 
 
-def _confusion_read(painted: Sequence[Plane], table: ClassTable, rule: Input) -> float:
-    return confusion(_class_means(*glimpses(painted, PlaneReader(painted, rule), table, range(len(painted)))))
+def _confusion_read(reader: PlaneReader, painted: Sequence[Plane], table: ClassTable) -> float:
+    return confusion(_class_means(*glimpses(painted, reader, table, range(len(painted)))))
 
 
-def _heights(planes: Sequence[Plane], own: Input, common: Input) -> np.ndarray:
+def _heights(own: Sequence[Sequence[Contrast]], common: Input) -> np.ndarray:
     """(pictures, channels): how high pictures reach, each by itself, in units of the common range.
 
     The dark end is background as a rule, and says nothing.
     """
-    high = np.array([[high for _, high in own.contrasts(plane.image)] for plane in spread(planes)])
+    high = np.array([[high for _, high in each] for each in own])
     low, top = np.array(common.ranges).T
     return (high.reshape(-1, len(low)) - low) / np.maximum(top - low, np.finfo(float).tiny)
 

@@ -6,7 +6,7 @@ of more than three the first three are taken unless the user chooses others. Nei
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -89,13 +89,14 @@ class Input:
             contrast == "auto" or bool(self.ranges) == common
         )
 
-    def contrasts(self, image: Any) -> tuple[Contrast, ...]:
-        """What is black and white in each channel that is seen."""
+    def contrasts(self, image: Any, find_own: Callable[[], tuple[Contrast, ...]] | None = None) -> tuple[Contrast, ...]:
+        """What is black and white in each channel that is seen; `find_own` may know the image's `own_contrasts`."""
+        find_own = find_own or (lambda: self.own_contrasts(image))
         if not self.ranges or is_rgb_bytes(image):
-            return self.own_contrasts(image)
+            return find_own()
         places = [min(at, len(self.ranges) - 1) for at in range(len(self.seen(image)))]
         if self.familiar:
-            own = self.own_contrasts(image)
+            own = find_own()
             bounds = [self.familiar[at] for at in places]
             if not all(least <= high <= most for (_, high), (least, most) in zip(own, bounds, strict=True)):
                 return own

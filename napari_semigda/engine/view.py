@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,18 +102,31 @@ class PlaneReader:
         self._planes = planes
         self.rule = rule
         self._contrasts: dict[int, tuple[Contrast, ...]] = {}
+        self._own: dict[int, tuple[Contrast, ...]] = {}
         self._arrays: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def in_common(self, ranges: tuple[Contrast, ...]) -> PlaneReader:
+        """The same planes with one range for all; what has been read and found of them is not read again."""
+        other = PlaneReader(self._planes, replace(self.rule, ranges=ranges))
+        other._own, other._arrays = self._own, self._arrays
+        return other
 
     def contrasts(self, index: int) -> tuple[Contrast, ...]:
         """The range of each channel of the plane, found once."""
         if index not in self._contrasts:
-            self._contrasts[index] = self.rule.contrasts(self._pixels(index))
+            find_own = partial(self.own_contrasts, index)
+            self._contrasts[index] = self.rule.contrasts(self._planes[index].image, find_own)
         return self._contrasts[index]
+
+    def own_contrasts(self, index: int) -> tuple[Contrast, ...]:
+        """The same of the plane by itself, found once."""
+        if index not in self._own:
+            self._own[index] = self.rule.own_contrasts(self._pixels(index))
+        return self._own[index]
 
     def is_flat(self, index: int) -> bool:
         """Whether the plane holds one value only, in every channel that is seen."""
-        own = self.rule.own_contrasts(self._pixels(index)) if self.rule.ranges else self.contrasts(index)
-        return all(low >= high for low, high in own)
+        return all(low >= high for low, high in self.own_contrasts(index))
 
     def glimpse(self, index: int) -> Tensor:
         """(3, h, w) float32 in [0, 1], about `_GLIMPSE` pixels a side: every so manieth pixel, so that it is quick."""
