@@ -1,6 +1,5 @@
 """The dock "SemiGDA: Batch": a saved model, a folder of images, a folder of masks."""
 
-import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from napari_semigda.engine.exchange import Job, Outcome
 from napari_semigda.engine.header import read_header
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Report
 from napari_semigda.images import find_images
+from napari_semigda.scratch import Scratch
 from napari_semigda.widgets import words
 from napari_semigda.widgets.dock import Dock, button, row
 from napari_semigda.widgets.problem import note_failure
@@ -43,11 +43,11 @@ class BatchDock(Dock):
         self._suggested: Path | None = None  # the folder for masks that we, not the user, wrote down
         self._report = BatchReport(0)
         self._generation = 0
-        self._folder = tempfile.TemporaryDirectory(prefix="napari-semigda-")
+        self._scratch = Scratch()
         self._typing = QTimer(self, singleShot=True, interval=PAUSE_MS)
         self._make_widgets()
         self._lay_out()
-        self.at_the_end(self.runner.close, self._folder.cleanup)
+        self.at_the_end(self.runner.close, self._scratch.close)
         self._connect()
         self._count_failed(0)
         self._settle()
@@ -165,7 +165,7 @@ class BatchDock(Dock):
             measurements=self.measurements.isChecked(),
             keep_masks=True,
         )
-        self.runner.submit(Job(request, self._generation), Path(self._folder.name))
+        self.runner.submit(Job(request, self._generation), self._scratch.path)
         self._settle()
         self.running_changed.emit(True)
         return True

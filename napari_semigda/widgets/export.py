@@ -3,18 +3,17 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import tifffile
-from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
-from qtpy.compat import isalive
 from qtpy.QtCore import QProcess
 from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
 from napari_semigda.engine.types import EngineError
+from napari_semigda.scratch import Scratch
+from napari_semigda.widgets import errand
 
 COMMAND = (sys.executable, "-P", "-m", "napari_semigda.cli", "export")  # -P: as for the training process
 
@@ -26,7 +25,7 @@ class Exporter:
     """Whether there is a package now, and a sentence."""
 
     def __init__(self) -> None:
-        self._folder: TemporaryDirectory | None = None  # holds copies of what the export reads
+        self._folder: Scratch | None = None  # holds copies of what the export reads
         self._process = QProcess()
         self._process.finished.connect(self._on_finished)
 
@@ -54,8 +53,8 @@ class Exporter:
         """
         if self.running:
             raise EngineError("A model is being exported just now: wait for it to end.")
-        self._folder = TemporaryDirectory(prefix="napari-semigda-", ignore_cleanup_errors=True)
-        example = Path(self._folder.name) / "example.tif"
+        self._folder = Scratch()
+        example = self._folder.path / "example.tif"
         try:
             pixels = np.asarray(image)
             colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
@@ -69,10 +68,7 @@ class Exporter:
 
     def close(self) -> None:
         """End an export that is running."""
-        if isalive(self._process):  # Qt may have gone before us
-            self._process.finished.disconnect(self._on_finished)
-            self._process.kill()
-            self._process.waitForFinished(3000)
+        errand.end(self._process)
 
     def _on_finished(self, status: int, _: Any = None) -> None:
         said = bytes(self._process.readAllStandardError()).decode(errors="replace").split("\n")
@@ -99,24 +95,17 @@ class ExportButton(QPushButton):
         )
         self.chosen: Callable[[], tuple[Callable[[Path], Path], Any]] | None = None
         self.exporter = Exporter()
-        self.exporter.finished.connect(_tell)
+        self.exporter.finished.connect(errand.tell)
         self.clicked.connect(self._ask)
 
     def export(self, out: Path) -> bool:
         """Export to a file; returns whether that was started."""
-        try:
-            self.exporter.start(*self.chosen(), out)
-        except EngineError as error:
-            _tell(False, str(error))
-            return False
-        show_info("Exporting the model and trying the package out: that takes about half a minute.")
-        return True
+        return errand.begin(
+            lambda: self.exporter.start(*self.chosen(), out),
+            "Exporting the model and trying the package out: that takes about half a minute.",
+        )
 
     def _ask(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Export the model", "model.zip", "BioImage.IO packages (*.zip)")
         if path:
             self.export(Path(path))
-
-
-def _tell(well: bool, sentence: str) -> None:
-    (show_info if well else show_warning)(sentence)

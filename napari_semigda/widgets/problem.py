@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari.utils.notifications import Notification, notification_manager, show_info, show_warning
+from napari.utils.notifications import Notification, notification_manager
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QProcess, QTimer
@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 from napari_semigda import problem
 from napari_semigda.engine.types import EngineError
 from napari_semigda.log import Log, computer_log
+from napari_semigda.widgets import errand
 from napari_semigda.widgets.runner import Failure
 
 DOCTOR = (sys.executable, "-P", "-m", "napari_semigda.cli", "doctor")  # -P: as for the training process
@@ -54,10 +55,9 @@ class Reporter:
     def close(self) -> None:
         """Give up a report that is being made."""
         self._wanted = None
-        if isalive(self._process):  # Qt may have gone before us
+        if isalive(self._patience):  # Qt may have gone before us
             self._patience.stop()
-            self._process.kill()
-            self._process.waitForFinished(3000)
+        errand.end(self._process)
 
     def _on_error(self, error: QProcess.ProcessError) -> None:
         if error == QProcess.ProcessError.FailedToStart:  # after every other one comes `finished`
@@ -98,7 +98,7 @@ class ReportButton(QPushButton):
         )
         self.session: Callable[[], dict[str, Any]] = dict
         self.reporter = Reporter()
-        self.reporter.finished.connect(_tell)
+        self.reporter.finished.connect(errand.tell)
         self.clicked.connect(self.ask)
 
     def ask(self) -> None:
@@ -109,17 +109,10 @@ class ReportButton(QPushButton):
 
     def write(self, out: Path) -> bool:
         """Write the report; returns whether that was started."""
-        try:
-            self.reporter.start(out if out.suffix else out.with_suffix(".txt"), **self.session())
-        except EngineError as error:
-            _tell(False, str(error))
-            return False
-        show_info("Looking at this computer for the report: that takes some seconds.")
-        return True
-
-
-def _tell(well: bool, sentence: str) -> None:
-    (show_info if well else show_warning)(sentence)
+        return errand.begin(
+            lambda: self.reporter.start(out if out.suffix else out.with_suffix(".txt"), **self.session()),
+            "Looking at this computer for the report: that takes some seconds.",
+        )
 
 
 def note_failure(failure: Failure, log: Log | None = None) -> None:

@@ -42,7 +42,7 @@ def save_nothing(path):
 def ends(monkeypatch):
     """What exporters say at their ends, in place of notifications too."""
     said = []
-    monkeypatch.setattr(export, "_tell", lambda *end: said.append(end))
+    monkeypatch.setattr(export.errand, "tell", lambda *end: said.append(end))
     return said
 
 
