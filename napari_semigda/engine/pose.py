@@ -19,8 +19,8 @@ ALL_POSES = tuple(range(8))
 
 _SIDE = 16  # thumbnails as small as this hold a pose and no detail
 _MOST = 48  # images compared
-_MASKS_DIFFER = 0.3  # least fall of the masks' likeness that shows a pose; slices of one tissue block reach 0.26
-_IMAGES_DIFFER = 0.15  # ... of the images' likeness, where several classes may differ by their place alone
+_MASKS_DIFFER = 0.3  # least fall of the masks' likeness that shows a pose: hippocampi .45, others .2 (of 3 masks)
+_IMAGES_DIFFER = 0.1  # ... of the images' likeness, where several classes may differ by their place alone
 _ONE_CLASS_DIFFERS = 0.5  # ... where there is but one class, or no second mask to compare: turning does less harm
 
 
@@ -71,7 +71,7 @@ def legal_poses(images: Sequence[Tensor], masks: Sequence[np.ndarray]) -> tuple[
 
 def spread(items: Sequence) -> list:
     """At most 48 of them, evenly spread."""
-    return [items[int(i)] for i in np.unique(np.linspace(0, len(items) - 1, _MOST))] if len(items) else []
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, _MOST).astype(int))] if len(items) else []
 
 
 def thumbnail(values: Tensor) -> Tensor:

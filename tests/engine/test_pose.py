@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from napari_semigda.engine.augment import Augmentation
-from napari_semigda.engine.pose import ALL_POSES, averaging_pose, legal_poses, posed
+from napari_semigda.engine.pose import ALL_POSES, averaging_pose, legal_poses, posed, spread
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader, View, choose_view
 
@@ -88,3 +88,10 @@ def test_augmentation_shows_legal_poses_only_and_moves_masks_alike():
 def test_a_model_of_an_earlier_release_keeps_all_poses():
     assert View.of_model({"view": {"scale": 1.0, "crop": 64}}).poses == ALL_POSES
     assert View.of_model({"view": {"scale": 1.0, "crop": 64, "poses": [0, 2]}}).poses == (0, 2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 48, 200])
+def test_what_is_spread_has_nothing_twice(count):
+    items = spread(range(count))
+    assert len(items) == len(set(items)) == min(count, 48) and items == sorted(items)
+    assert not count or (items[0], items[-1]) == (0, count - 1)
