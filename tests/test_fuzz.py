@@ -14,9 +14,11 @@ import sys
 import zlib
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr.codecs.numcodecs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,7 +28,7 @@ from napari_semigda.engine.answers import report_from_json
 from napari_semigda.engine.arrays import inside
 from napari_semigda.engine.header import class_names, read_header
 from napari_semigda.engine.types import EngineError
-from napari_semigda.formats import open_source, source
+from napari_semigda.formats import open_source, source, unpacking
 from napari_semigda.journal import Journal
 from napari_semigda.store import ProjectStore
 from napari_semigda.store.files import plain_name
@@ -184,6 +186,25 @@ def test_a_strip_that_unpacks_to_gigabytes(tmp_path):
     big = noise((3000, 2000))  # an honest one that is looked into as well
     tifffile.imwrite(path, big, compression="zlib", rowsperstrip=3000, metadata=None)
     np.testing.assert_array_equal(pixels_of(path), big)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("packing", ["Blosc", "Zstd", "LZ4", "GZip", "BZ2"])
+def test_a_chunk_that_unpacks_to_gigabytes(tmp_path, monkeypatch, packing, version):
+    pixels, codecs = noise((20, 30)), numcodecs if version == 2 else zarr.codecs.numcodecs
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    array = root.create_array(
+        "0", shape=pixels.shape, chunks=(16, 16), dtype="uint8", compressors=[getattr(codecs, packing)()]
+    )
+    array[:] = pixels
+    told = {"multiscales": [{"axes": ["y", "x"], "datasets": [{"path": "0"}]}]}
+    root.attrs.update(told if version == 2 else {"ome": told})
+    monkeypatch.setattr(unpacking, "HARMLESS", 2**22)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "a.zarr"), pixels)
+    chunk = tmp_path / "a.zarr" / "0" / array.metadata.encode_chunk_key((1, 1))
+    assert chunk.is_file()
+    chunk.write_bytes(getattr(numcodecs, packing)().encode(np.zeros(2**23, np.uint8)))
+    assert "more than its pixels" in refused(pixels_of, tmp_path / "a.zarr")
 
 
 def test_descriptions_neither_grow_nor_lead_elsewhere(tmp_path):

@@ -19,6 +19,7 @@ from napari_semigda.engine.blocks import SIDE
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats.growing import MaskPlane, coarsen, halves, nearest
 from napari_semigda.formats.source import Format, LazyImage, Source, area_of, check_claim, check_room, plane_names
+from napari_semigda.formats.unpacking import check_chunks
 
 LABELS = "labels"
 NAME = "masks"
@@ -157,7 +158,9 @@ def _part(path: Path, place: str, names: str, at: tuple[int, ...], colours: bool
     leading = iter(at)
     select = {"y": rows, "x": columns, "c": slice(None) if colours else 0}
     array = zarr.open_group(path, mode="r")[place]
-    pixels = np.asarray(array[tuple(select[name] if name in select else next(leading) for name in names)])
+    wanted = tuple(select[name] if name in select else next(leading) for name in names)
+    check_chunks(array, path / place, wanted)
+    pixels = np.asarray(array[wanted])
     left = [name for name in names if name in ("yxc" if colours else "yx")]
     pixels = pixels.transpose([left.index(name) for name in ("yxc" if colours else "yx")])
     return pixels[(slice(None), slice(None), *rest)] if area else pixels[key]

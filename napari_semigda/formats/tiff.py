@@ -6,7 +6,6 @@ import html
 import logging
 import math
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
@@ -28,14 +27,14 @@ from napari_semigda.formats.source import (
     replacing,
 )
 from napari_semigda.formats.tiff_parts import has_parts, read_part
+from napari_semigda.formats.unpacking import check_unpacked
 
 _MICROMETRES = dict.fromkeys(
     ("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "\\u00B5m", "micron", "microns"), 1.0
 )
 _MICROMETRES |= {"nm": 1e-3, "mm": 1e3, "cm": 1e4}
-_DENSEST = {1: 1, 32773: 64, 5: 1400, 8: DEFLATE, 32946: DEFLATE}
-"""Most bytes that one byte stands for, by the number of a compression: none, PackBits, LZW, Deflate."""
-_HARMLESS, _PIECE = 2**29, 2**20  # bytes
+_DENSEST = {1: 1, 32773: 64, 5: 1400, 8: DEFLATE, 32946: DEFLATE, 34925: 8000, 50000: 2**15, 34926: 2**15}
+"""Most bytes that a byte stands for, by the number of a compression: none, PackBits, LZW, Deflate, LZMA, Zstandard."""
 _LONGEST_TEXT = 2**26  # bytes of a description: OME tells every plane of a large screen in fewer
 _LARGEST_IMAGEJ = 2**32 - 2**25  # bytes: ImageJ, and TIFF but for BigTIFF, know no larger files
 _LARGEST_PAGE = 2**27  # pixels: ImageJ reads no tiles, so its pages are written from memory
@@ -221,25 +220,13 @@ def _load_channels(path: Path, pages: np.ndarray, shape: tuple[int, ...]) -> np.
 
 
 def _check_packed(tif: Any, page: Any) -> None:
-    """Refuse Deflate that unpacks to more than there are pixels: without imagecodecs, tifffile would unpack all of it.
-
-    Only what could become large is tried, a piece at a time.
-    """
+    """Refuse Deflate that unpacks to more than its pixels: without imagecodecs, tifffile would unpack all of it."""
     tile = (page.tilewidth or 0) * (page.tilelength or 0) * page.samplesperpixel * page.dtype.itemsize
     check_room(f"A tile of {tif.filename}", (tile,), np.uint8)
-    if _DENSEST.get(int(page.compression)) != DEFLATE:
-        return
-    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
-        if count * DEFLATE < _HARMLESS:
-            continue
-        tif.filehandle.seek(offset)
-        stream, left = zlib.decompressobj(), max(tile, page.nbytes)
-        packed = tif.filehandle.read(count)
-        while packed and not stream.eof:
-            left -= len(stream.decompress(packed, _PIECE))
-            packed = stream.unconsumed_tail
-            if left < 0:
-                raise ValueError("it unpacks to more than its pixels")
+    if _DENSEST.get(int(page.compression)) == DEFLATE:
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+            tif.filehandle.seek(offset)
+            check_unpacked(tif.filehandle, count, "zlib", max(tile, page.nbytes))
 
 
 def _load_compressed_page(path: Path, index: int) -> np.ndarray:
