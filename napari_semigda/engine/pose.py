@@ -19,7 +19,9 @@ ALL_POSES = tuple(range(8))
 
 _SIDE = 16  # thumbnails as small as this hold a pose and no detail
 _MOST = 48  # images compared
-_MASKS_DIFFER = 0.3  # least fall of the masks' likeness that shows a pose: hippocampi .45, others .2 (of 3 masks)
+_MASKS_DIFFER = (
+    0.2  # least fall of the masks' likeness that shows a pose: hippocampi .45, strokes on them .23, others .16
+)
 _IMAGES_DIFFER = 0.1  # ... of the images' likeness, where several classes may differ by their place alone
 _ONE_CLASS_DIFFERS = 0.5  # ... where there is but one class, or no second mask to compare: turning does less harm
 
@@ -48,7 +50,7 @@ def legal_poses(images: Sequence[Tensor], masks: Sequence[np.ndarray]) -> tuple[
     images
         (3, h, w) pictures in [0, 1], of any sizes, with and without masks; some dozens are enough (`spread`).
     masks
-        (H, W) class ids of fully painted images.
+        (H, W) class ids of painted images; of scribbles too, which are where the classes are.
 
     Returns
     -------

@@ -124,7 +124,7 @@ class Round:
         else:
             backbone = load_backbone(self.settings.backbone, source=self.settings.backbone_source)
             self.model = SemiGDA(backbone, count).to(self.device, memory_format=torch.channels_last)
-            self.view, self.width = choose_view(self.planes, self.reader, self.settings.crop, self.settings.sparse)
+            self.view, self.width = choose_view(self.planes, self.reader, self.settings.crop)
         self.model.train()
         if self.settings.compile:
             self.model.compile(dynamic=False)  # crops have one size; pictures of all sizes pass by `forward`
@@ -167,7 +167,7 @@ class Round:
             before=Plan.of(self.earlier, self.request.init) if known else None,
         )
         if self.plan.crop != self.view.crop:
-            self.view, self.width = choose_view(self.planes, self.reader, self.plan.crop, self.settings.sparse)
+            self.view, self.width = choose_view(self.planes, self.reader, self.plan.crop)
             self.plan = replace(self.plan, crop=self.view.crop)
 
     def _measure_pace(self, batch: int) -> Pace:

@@ -52,9 +52,7 @@ class View:
         return f"{sentence} They all show the same pose, so none is turned upside down to learn from."
 
 
-def choose_view(
-    planes: Sequence[Plane], reader: PlaneReader, crop: int | None = None, sparse: bool = False
-) -> tuple[View, float]:
+def choose_view(planes: Sequence[Plane], reader: PlaneReader, crop: int | None = None) -> tuple[View, float]:
     """Scale, crop and poses from the painted masks, and the width in pixels of the thinnest structure that led to them.
 
     Thick structures need no fine pixels: the whole picture then fits into one crop, which sees more at once and costs
@@ -70,8 +68,7 @@ def choose_view(
     else:
         scale = min(1.0, max(side / longest, _READABLE_WIDTH / width))
     needed = STRIDE * math.ceil(longest * scale / STRIDE)
-    # Scribbles lie where they were easy to draw: nothing can be read from their places.
-    masks = [] if sparse else [np.asarray(p.mask) for p in planes if p.mask is not None]
+    masks = [np.asarray(p.mask) for p in planes if p.mask is not None]
     poses = legal_poses([reader.glimpse(i) for i in spread(range(len(planes)))], masks)
     return View(round(scale, 4), max(2 * STRIDE, min(STRIDE * round(side / STRIDE), needed)), poses), width
 

@@ -32,8 +32,8 @@ def _planes(make, painted, count=8):
     return [Plane(f"{i}", image, mask if i < painted else None) for i, (image, mask) in enumerate(pairs)]
 
 
-def _poses(planes, sparse=False):
-    return choose_view(planes, PlaneReader(planes), sparse=sparse)[0].poses
+def _poses(planes):
+    return choose_view(planes, PlaneReader(planes))[0].poses
 
 
 @pytest.mark.parametrize("painted", [1, 2, 8])
@@ -46,6 +46,17 @@ def test_anatomy_in_one_pose_is_never_mirrored_from_front_to_back(painted):
     poses = _poses(_planes(_anatomy, painted))
     assert 0 in poses
     assert not {1, 3} & set(poses)  # columns mirrored, or half a turn: head and tail would change places
+
+
+@pytest.mark.parametrize("make", [_anatomy, _texture])
+def test_strokes_show_a_pose_as_well(make):
+    rng = np.random.default_rng(1)
+    planes = [
+        p if p.mask is None else Plane(p.name, p.image, (1 + p.mask) * (rng.random(p.mask.shape) < 0.1))
+        for p in _planes(make, 4)
+    ]
+    expected = set(ALL_POSES) if make is _texture else {0, 2}  # head and tail change places in all others
+    assert set(_poses(planes)) == expected
 
 
 def test_a_symmetric_pose_may_be_mirrored_along_its_symmetry():
