@@ -105,7 +105,7 @@ def test_a_class_on_one_image_is_seen_in_every_other_batch():
 
 def test_a_rare_class_is_not_lost(tmp_path):
     out = tmp_path / "rare.semigda"
-    list(Trainer().fit(TrainRequest(tuple(rare_planes()), out, Settings(max_steps=120, crop=64))))
+    list(Trainer().fit(TrainRequest(tuple(rare_planes()), out, Settings(max_steps=120, crop=64, clock="cpu"))))
     new = colourful(50, rare=True)
     assert dice(Predictor(out, "cpu").predict(new).mask, new.mask, [2])[2] > 0.5
 
