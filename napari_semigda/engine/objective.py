@@ -15,6 +15,7 @@ from napari_semigda.engine.appearance import looks_vary
 from napari_semigda.engine.augment import Augmentation, borrow_colours, random_box
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.device import mixed_precision
+from napari_semigda.engine.likeness import likeness_loss
 from napari_semigda.engine.losses import mask_loss
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.pseudo import PseudoMasks
@@ -23,6 +24,8 @@ from napari_semigda.engine.view import View
 
 V_EVERY = 2  # branch V has frozen features: it learns as much from every other step, and C gets more steps
 BORROWED = (0.3, 1.0)  # how much of another picture's colours
+LIKENESS = 3.0  # weight of what scribbles leave to the picture
+LIKENESS_FROM = 40  # steps of stage 2: before, nothing has grown from the strokes
 
 
 class Objective:
@@ -100,6 +103,9 @@ class Objective:
             unlabelled = mask_loss(branches, batch.target, batch.weight * (1 - painted))
             self.unlabelled_loss.add(unlabelled / (1 + with_v))
             loss = loss + unlabelled_weight * unlabelled
+        if self.labelled.scribbled and self._steps > LIKENESS_FROM:
+            working = [answer.float().exp() for answer in branches if answer is not None]
+            loss = loss + LIKENESS * sum(likeness_loss(answer, batch.image) for answer in working)
         return loss
 
     def resize(self, crops: int, view: View) -> None:

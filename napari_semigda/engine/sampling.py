@@ -117,6 +117,11 @@ class CropSampler:
         """Whether all images share what is black and white, because brightness means something in them."""
         return bool(self._reader.rule.ranges)
 
+    @property
+    def scribbled(self) -> bool:
+        """Whether painted planes have pixels that nobody painted."""
+        return self._table.sparse
+
     def _spot(self) -> tuple[int, np.ndarray | None]:
         """A plane, and the pixel (row, column) of a painted class to centre a crop on, or None for anywhere."""
         kind = self._rng.random()
