@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_semigda.engine.blocks import count_blocks, is_large
+from napari_semigda.engine.blocks import Block, count_blocks, cut, is_large
 from napari_semigda.engine.check import check_folder, check_images
-from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Prediction
+from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Plane, Prediction
+from napari_semigda.engine.volume import check_width, smoothed
 from napari_semigda.formats import (
     Source,
     float_pages,
@@ -48,6 +49,7 @@ from napari_semigda.store import is_project
 
 if TYPE_CHECKING:
     from napari_semigda.engine.predict import Predictor
+    from napari_semigda.engine.volume import SmoothPredictor
 
 OVERLAYS = "overlays"
 _MOST_WHOLE = 2**26  # pixels of a plane (8,192 x 8,192) that overlays, measurements and maps are made of: 3 GB
@@ -67,6 +69,7 @@ def check_batch(request: BatchRequest) -> None:
     EngineError
         One sentence.
     """
+    check_width(request.smooth)
     out = request.out.resolve()
     if any(folder.name == PROJECT and is_project(folder.parent) for folder in (out, *out.parents)):
         raise EngineError(f"{out} belongs to a project, whose masks are painted and verified: choose another folder.")
@@ -118,6 +121,7 @@ def run_batch(
             _check_room(request, source)
             planes = planes_of(source)
             check_images(planes)
+            smoothed(predictor, planes, request.smooth)
             for plane in planes:
                 predictor.check(plane)
     with ExitStack() as cleanup:
@@ -126,7 +130,8 @@ def run_batch(
         if not request.resume:  # on the same disk, because masks that come block by block are there at first
             request.out.mkdir(parents=True, exist_ok=True)
             notes = Path(cleanup.enter_context(TemporaryDirectory(prefix=FOLDER, dir=request.out)))
-        batch = _Batch(request, predictor, stop, Journal(notes, request.out, request.model, frozenset(kinds)))
+        journal = Journal(notes, request.out, request.model, frozenset(kinds), request.smooth)
+        batch = _Batch(request, predictor, stop, journal)
         yield from batch.run()
         if request.measurements:
             batch.write_tables()
@@ -212,12 +217,14 @@ class _Batch:
         maps = [out / f"{stem_of(path)}_{kind}.tif" for kind in request.maps]
         with ExitStack() as files:
             add = [files.enter_context(float_pages(name)) for name in maps]
-            for index, plane in enumerate(planes_of(source)):
+            planes = planes_of(source)
+            predictor = smoothed(self.predictor, planes, request.smooth)
+            for index, plane in enumerate(planes):
                 if self.stop():
                     raise _Stopped
                 image = np.asarray(plane.image)  # read once, for everybody
                 wanted = "probabilities" in request.maps
-                found = self.predictor.predict(replace(plane, image=image), index, probabilities=wanted)
+                found = predictor.predict(replace(plane, image=image), index, probabilities=wanted)
                 masks.append(found.mask)
                 for kind, write in zip(request.maps, add, strict=True):
                     write(_map(found, kind))
@@ -237,8 +244,10 @@ class _Batch:
         masks = unfinished.open(source)
         count = sum(count_blocks(plane.shape) for plane in source.planes)
         self.ahead += unfinished.count / (count + 1)
-        for index, (plane, mask) in enumerate(zip(planes_of(source), masks, strict=True)):
-            blocks = self.predictor.blocks(plane, unfinished.done(index))
+        planes = planes_of(source)
+        predictor = smoothed(self.predictor, planes, self.request.smooth)
+        for index, (plane, mask) in enumerate(zip(planes, masks, strict=True)):
+            blocks = self._blocks_of(predictor, plane, index, unfinished.done(index))
             while not self.stop() and (block := next(blocks, None)) is not None:
                 unfinished.add(index, mask, block)
                 yield unfinished.count / (count + 1)
@@ -248,6 +257,16 @@ class _Batch:
         path = write_grown(source, self.request.out, unfinished.store)
         self.journal.add(source.path, image_digest, fingerprint, [path], {})
         unfinished.remove()
+
+    def _blocks_of(
+        self, predictor: Predictor | SmoothPredictor, plane: Plane, index: int, done: Collection[int]
+    ) -> Iterator[Block]:
+        """The blocks of a plane that are not done; where slices are smoothed, cut from the whole of it."""
+        if predictor is self.predictor:
+            yield from predictor.blocks(plane, done)
+        elif len(done) < count_blocks(plane.size):
+            found = predictor.predict(plane, index)
+            yield from cut(found.mask, found.doubt, done)
 
     def _keep(self, mask: Path, image: Source) -> None:
         """Refuse to replace the work of somebody's hands."""

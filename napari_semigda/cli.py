@@ -170,6 +170,13 @@ def predict(  # noqa: PLR0913, PLR0917  as above
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Also STEM_uncertainty.tif: float32, 0 where both branches agree.")
     ] = False,
+    smooth_slices: Annotated[
+        float,
+        typer.Option(
+            metavar="WIDTH",
+            help="Smooth between the slices of a volume: width in mm (um or slices, as the file tells); 0 is off.",
+        ),
+    ] = 0.0,
     overlays: Annotated[
         bool, typer.Option("--overlays", help="Also overlays/STEM.png: the classes in colour on the image.")
     ] = False,
@@ -197,7 +204,11 @@ def predict(  # noqa: PLR0913, PLR0917  as above
 
     maps = [name for name, wanted in (("probabilities", probabilities), ("uncertainty", uncertainty)) if wanted]
     files = tuple(find_images(images))
-    request = BatchRequest(model, files, out, overlays, measurements, tuple(maps), keep_going, resume, device=device)
+    request = BatchRequest(
+        *(model, files, out, overlays, measurements, tuple(maps), keep_going, resume),
+        smooth=smooth_slices,
+        device=device,
+    )
     check_batch(request)  # what is quick to say comes before the model is loaded
 
     from napari_semigda.engine.predict import Predictor

@@ -10,6 +10,7 @@ taken at its word even when it is empty: "there is nothing here".
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,10 @@ def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
 def planes_of(source: Source) -> list[Plane]:
     """Unlabelled planes of a file; those of a stack or volume share a group."""
     group = source.path.name if len(source.planes) > 1 else ""
-    return [Plane(image.name, image, group=group) for image in source.planes]
+    return [
+        Plane(image.name, image, None, group, source.volume_of(index), source.depth)
+        for index, image in enumerate(source.planes)
+    ]
 
 
 def labelled_planes(images: Path, masks: Path) -> tuple[tuple[Plane, ...], tuple[str, ...]]:
@@ -163,7 +167,7 @@ def _with_masks(source: Source, mask_file: Path) -> list[Plane]:
         )
     if len(planes) > 1:
         masks = [mask if mask.any() else None for mask in masks]
-    return [Plane(plane.name, plane.image, mask, plane.group) for plane, mask in zip(planes, masks, strict=True)]
+    return [replace(plane, mask=mask) for plane, mask in zip(planes, masks, strict=True)]
 
 
 def _to_ids(mask: np.ndarray, name: str) -> np.ndarray:

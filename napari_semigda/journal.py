@@ -44,6 +44,8 @@ class Journal:
         The model file.
     kinds
         What is asked for of each file: ``"masks"`` and more.
+    smooth
+        Width that slices are smoothed with, see `BatchRequest`: masks made with another one are not what is asked for.
 
     Raises
     ------
@@ -51,8 +53,9 @@ class Journal:
         When the model cannot be read.
     """
 
-    def __init__(self, folder: Path, out: Path, model: Path, kinds: frozenset[str]) -> None:
+    def __init__(self, folder: Path, out: Path, model: Path, kinds: frozenset[str], smooth: float = 0.0) -> None:
         self._folder = folder
+        self._smooth = float(smooth)
         self._out = out
         self._kinds = kinds
         self.model = digest(model)
@@ -65,6 +68,7 @@ class Journal:
             return (
                 note["schema"] == SCHEMA
                 and note["model"] == self.model
+                and note.get("smooth", 0.0) == self._smooth  # older versions knew no smoothing
                 and self._kinds <= set(note["kinds"])
                 and all((self._out / name).exists() for name in note["outputs"])
                 and note["image"] == digest(image)
@@ -107,6 +111,7 @@ class Journal:
             "file": image.name,
             "image": image_digest,
             "model": self.model,
+            "smooth": self._smooth,
             "kinds": sorted(self._kinds),
             "masks": [fingerprint],
             "outputs": [path.relative_to(self._out).as_posix() for path in outputs],
@@ -115,7 +120,7 @@ class Journal:
 
     def unfinished(self, image: Path, image_digest: str) -> Unfinished:
         """What there is of the masks of a large image file, whose blocks are kept one by one."""
-        return Unfinished(self._folder / f"{stem_of(image)}.unfinished", image_digest, self.model)
+        return Unfinished(self._folder / f"{stem_of(image)}.unfinished", image_digest, self.model, self._smooth)
 
     def _write(self, image: Path, note: dict[str, Any]) -> None:
         with replacing(self._path(image)) as temporary:
@@ -150,12 +155,15 @@ class Unfinished:
         Of this file alone: ``masks`` is a store of `formats.growing_masks`, ``blocks`` one line for each block.
     image_digest, model_digest
         Of what the masks come from. What is there of another image or model is thrown away.
+    smooth
+        Width that slices are smoothed with; what is there of another one is thrown away as well.
     """
 
-    def __init__(self, folder: Path, image_digest: str, model_digest: str) -> None:
+    def __init__(self, folder: Path, image_digest: str, model_digest: str, smooth: float = 0.0) -> None:
         self.store = folder / "masks"
         self._folder, self._notes = folder, folder / "blocks"
-        self._origin = json.dumps({"schema": SCHEMA, "image": image_digest, "model": model_digest, "side": SIDE})
+        origin = {"schema": SCHEMA, "image": image_digest, "model": model_digest, "side": SIDE}
+        self._origin = json.dumps(origin | ({"smooth": smooth} if smooth else {}))
         self._done: dict[int, set[int]] = {}
 
     def open(self, source: Source) -> list[MaskPlane]:

@@ -278,18 +278,20 @@ class Project:
             return self.keeper.new_model()
         return self.folder / "models" / f"round-{self.generation + 1}.semigda"
 
-    def prediction_job(self, model: Path, view: int = 0, device: str = "auto") -> Job:
-        """Freeze the images into a job that predicts them all with a finished model."""
+    def prediction_job(self, model: Path, view: int = 0, device: str = "auto", smooth: float = 0.0) -> Job:
+        """Freeze the images into a job that predicts them all with a finished model, smoothed between slices."""
         planes = tuple(self.stack.plane(index) for index in range(len(self.stack)))
-        return self._job(PredictRequest(planes, model, device), view)
+        return self._job(PredictRequest(planes, model, device, smooth), view)
 
     def _job(self, request: TrainRequest | PredictRequest, view: int, before: Standing | None = None) -> Job:
         self.generation += 1
         job = Job(request, self.generation, view, before)
         self._running[self.generation] = job
         painted = sum(plane.mask is not None for plane in request.planes)
-        settings = asdict(request.settings) if isinstance(request, TrainRequest) else {"device": request.device}
-        kind = "round" if isinstance(request, TrainRequest) else "predicting"
+        if isinstance(request, TrainRequest):
+            kind, settings = "round", asdict(request.settings)
+        else:
+            kind, settings = "predicting", {"device": request.device, "smooth": request.smooth}
         self.log.event(
             f"{kind} begun", generation=self.generation, planes=len(request.planes), painted=painted, **settings
         )

@@ -17,6 +17,10 @@ StackName = Literal["slices", "times", "images"]
 other. Of the first two, neighbours look alike, so they never sit on both sides of a hold-out."""
 
 
+TIMES = ("t", "time", "frame", "frames")
+"""What an axis of points in time is called."""
+
+
 class LazyPlane:
     """One plane of a stack that is not in memory; computed when somebody asks for its pixels.
 
@@ -64,6 +68,10 @@ class ImageStack:
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     axis: str = ""
     """What the viewer calls the axis of the slider."""
+    depth: float | None = None
+    """From one slice to the next, where the layer tells it."""
+    unit: str = ""
+    """Of `depth`: mm or µm."""
 
     def __post_init__(self) -> None:
         if len(self.data.shape) < 2 + self.rgb:
@@ -96,7 +104,14 @@ class ImageStack:
         """What the planes are, as far as names tell; slices where nothing does, because that does least harm."""
         if self._planes is not None and not any(plane.group for plane in self._planes):
             return "images"
-        return "times" if self.axis.lower() in ("t", "time", "frame", "frames") else "slices"
+        return "times" if self.axis.lower() in TIMES else "slices"
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether any planes are neighbouring slices of a volume."""
+        if self._planes is not None:
+            return any(plane.volume for plane in self._planes)
+        return len(self) > 1 and self.kind == "slices"
 
     @property
     def channels(self) -> int:
@@ -138,13 +153,15 @@ class ImageStack:
             group = planes[index].group
             if kind is not None:
                 group = "" if kind == "images" else group or self.name
-            return Plane(
-                planes[index].name, planes[index].image, None if mask is None else mask[:height, :width], group
-            )
+            volume = planes[index].volume if kind in (None, "slices") else ""
+            mask = None if mask is None else mask[:height, :width]
+            return Plane(planes[index].name, planes[index].image, mask, group, volume, self.depth)
         position = self.position(index)
         if isinstance(self.data, np.ndarray):
             image = self.data[position]
         else:
             image = LazyPlane(self.data, position, f"{self.token}-{index}")
         alone = not self.leading or kind == "images"
-        return Plane(self.plane_name(index), image, mask, group="" if alone else self.name)
+        slices = self.leading and (kind or self.kind) == "slices"
+        volume = f"{self.name} {position[:-1]}" if slices else ""
+        return Plane(self.plane_name(index), image, mask, "" if alone else self.name, volume, self.depth)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -85,6 +86,35 @@ class FakePredictor:
         if "one fails" in self._wish and index == 1:
             raise EngineError(f"{plane.name} has NaN values: remove it.")
         return threshold(plane, index)
+
+    # -- what smoothing between slices needs: two branches that are sure of the threshold, one less so ---------------
+
+    def fits(self, plane):
+        return True
+
+    def bytes_seen(self, plane):
+        return plane.size[0] * plane.size[1]
+
+    def see(self, plane):
+        bright = threshold(plane, 0).mask.astype(np.float32)
+        return FakeSeen(FakeBelief(np.stack([1 - bright, bright]), np.stack([0.9 - 0.8 * bright, 0.1 + 0.8 * bright])))
+
+    def decide(self, seen, plane, index=0, probabilities=False):
+        v, c = seen.belief
+        likely = ((v + c) / 2).astype(np.float32)
+        doubt = (np.abs(v - c).sum(0) / 2).astype(np.float32)
+        return Prediction(
+            index, plane.name, likely.argmax(0).astype(np.uint8), doubt, likely if probabilities else None
+        )
+
+
+class FakeBelief(NamedTuple):
+    v: np.ndarray
+    c: np.ndarray
+
+
+class FakeSeen(NamedTuple):
+    belief: FakeBelief
 
 
 class FakeEngine:

@@ -5,7 +5,7 @@ Neither torch nor Qt is imported here, so that those who only write blocks need 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +46,12 @@ class Block(NamedTuple):
     """(h, w) float32 in [0, 1]."""
     probabilities: np.ndarray | None = None
     """(K, h, w) float32; only when asked for."""
+
+
+def cut(mask: np.ndarray, doubt: np.ndarray, done: Container[int] = ()) -> Iterator[Block]:
+    """The blocks of a finished plane, but for those that are done."""
+    for row in places(mask.shape, count_blocks(mask.shape)):
+        yield from (Block(place, mask[place.area], doubt[place.area]) for place in row if place.number not in done)
 
 
 def is_large(size: tuple[int, ...], scale: float = 1.0) -> bool:

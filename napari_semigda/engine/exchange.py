@@ -41,6 +41,7 @@ class PredictRequest:
     planes: tuple[Plane, ...]
     model: Path
     device: str = "auto"
+    smooth: float = 0.0  # between the slices of volumes, see `volume.smoothed`
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def write_job(folder: Path, job: Job) -> Iterator[tuple[int, int]]:
     _check_room(folder, wanted)
     planes = []
     for index, plane in enumerate(wanted):
-        entry = {"name": plane.name, "group": plane.group, "image": _write_image(images, index, plane), "mask": None}
+        entry = {key: getattr(plane, key) for key in ("name", "group", "volume", "depth")}
+        entry |= {"image": _write_image(images, index, plane), "mask": None}
         if plane.mask is not None:
             mask = np.ascontiguousarray(plane.mask)
             entry["mask"] = {"file": f"{answers.name}/mask-{index:05d}.npy"}
@@ -166,7 +168,8 @@ def _describe(job: Job) -> dict[str, Any]:
         paths = {"model": str(request.model), "out": str(request.out), "images": [str(path) for path in request.images]}
         return common | {"do": "batch", "batch": asdict(request) | paths}
     if isinstance(request, PredictRequest):
-        return common | {"do": "predict", "model": str(request.model), "device": request.device}
+        told = {"device": request.device, "smooth": request.smooth}
+        return common | {"do": "predict", "model": str(request.model), **told}
     return common | {
         "do": "train",
         "out": str(request.out),
@@ -268,11 +271,18 @@ def read_job(path: Path) -> Job:
 
 def _job(content: dict[str, Any], folder: Path) -> Job:
     planes = tuple(
-        Plane(entry["name"], _array(folder, entry["image"]), _array(folder, entry["mask"]), entry["group"])
+        Plane(
+            entry["name"],
+            _array(folder, entry["image"]),
+            _array(folder, entry["mask"]),
+            entry["group"],
+            entry["volume"],
+            None if entry["depth"] is None else float(entry["depth"]),
+        )
         for entry in content["planes"]
     )
     if content["do"] == "predict":
-        request = PredictRequest(planes, Path(content["model"]), content["device"])
+        request = PredictRequest(planes, Path(content["model"]), content["device"], float(content["smooth"]))
     elif content["do"] == "batch":
         request = _batch(content["batch"])
     else:

@@ -16,6 +16,7 @@ from napari_semigda.engine.answers import batch_to_json, outcome_to_json, predic
 from napari_semigda.engine.exchange import Job, Outcome, Resume, Standing, checkpoint_of, read_job
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Plane, Report, TrainRequest
 from napari_semigda.engine.verdict import worse
+from napari_semigda.engine.volume import smoothed
 
 BATCH_S = 0.2  # between two words about a batch
 
@@ -95,7 +96,8 @@ class Jobs:
                 outcome = self._batch(job.request)
             else:
                 predictor = self._engine.predictor(job.request.model, job.request.device)
-                skipped = self._predict(predictor, job.request.planes, answers)
+                planes = job.request.planes
+                skipped = self._predict(smoothed(predictor, planes, job.request.smooth), planes, answers)
                 stopped = self._stop.is_set()
                 outcome = Outcome(job.request.model, stopped, skipped=skipped, classes=predictor.classes)
         finally:

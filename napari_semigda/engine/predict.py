@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from napari_semigda.engine.tiles import (
     strip_columns,
 )
 from napari_semigda.engine.types import DeviceName, EngineError, Plane, Prediction
-from napari_semigda.engine.view import STRIDE, PlaneReader, View
+from napari_semigda.engine.view import STRIDE, PlaneReader, View, scaled_size
 
 WHOLE = 1.75  # pictures up to this many crops a side are seen at once, larger ones through windows
 OVERLAP = 0.25  # of neighbouring windows
@@ -44,6 +45,15 @@ _WINDOW = 5 / 3  # crops a side
 def window_side(crop: int) -> int:
     """Side of a window in working pixels, a multiple of the stride."""
     return STRIDE * round(crop * _WINDOW / STRIDE)
+
+
+class Seen(NamedTuple):
+    """What a model makes of one plane."""
+
+    belief: Belief
+    """(K, h, w) of each branch, at the working scale."""
+    description: np.ndarray
+    """(D,) float32, see `ranking.describe`."""
 
 
 class Predictor:
@@ -87,14 +97,32 @@ class Predictor:
             When the plane cannot be read, lacks a channel that the model sees, or the computation fails.
         """
         self.check(plane)
-        if is_large(plane.size, self._view.scale):
+        if not self.fits(plane):
             return self._from_blocks(plane, index, probabilities)
+        return self.decide(self.see(plane), plane, index, probabilities)
+
+    def fits(self, plane: Plane) -> bool:
+        """Whether a plane can be seen at once: larger ones are predicted block by block, and `see` is not for them."""
+        return not is_large(plane.size, self._view.scale)
+
+    def bytes_seen(self, plane: Plane) -> int:
+        """How much memory what is seen of a plane takes."""
+        height, width = scaled_size(*plane.size, self._view.scale)
+        return 2 * len(self.class_ids) * height * width * 4
+
+    def see(self, plane: Plane) -> Seen:
+        """What the model makes of one plane, before it is brought to full size and decided."""
         with _told_of(plane):
             picture = PlaneReader([plane], self.input).whole(0, self._view.scale)
             belief = believe(self._model, picture, self._view, turns=True)
-            prediction = to_prediction(belief, plane, index, self._table, probabilities)
             foreground = 1 - belief.probability[0].cpu().numpy()  # with scribbles: all but the first class
-            return replace(prediction, description=describe(picture.numpy(), foreground))
+            return Seen(belief, describe(picture.numpy(), foreground))
+
+    def decide(self, seen: Seen, plane: Plane, index: int = 0, probabilities: bool = False) -> Prediction:
+        """The mask of what was seen of a plane, at the plane's own height and width."""
+        with _told_of(plane):
+            prediction = to_prediction(seen.belief, plane, index, self._table, probabilities)
+            return replace(prediction, description=seen.description)
 
     def blocks(self, plane: Plane, done: Container[int] = (), probabilities: bool = False) -> Iterator[Block]:
         """The mask of a plane of any size in blocks, as they are finished: that of `predict`, without its memory.

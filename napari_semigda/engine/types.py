@@ -43,6 +43,10 @@ class Plane:
     """(H, W) class ids in 0..255, or None when the plane is unlabelled."""
     group: str = ""
     """Planes of one volume share a group, so that neighbours never sit on both sides of a hold-out."""
+    volume: str = ""
+    """Planes in a row that share it are neighbouring slices of one volume; empty where they are not known to be."""
+    depth: float | None = None
+    """From one slice of the volume to the next, in mm or µm as the file tells; None where it does not."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -146,6 +150,7 @@ class BatchRequest:
     keep_going: bool = True  # a file that fails is told and passed over; else all are looked at before any is written
     resume: bool = True  # note finished files in OUT and pass over those an earlier run has noted
     keep_masks: bool = False  # never replace a mask that no earlier run has noted, or that was corrected since
+    smooth: float = 0.0  # between the slices of volumes, see `volume.smoothed`; 0 leaves every slice as it is predicted
     device: str = "auto"
 
 

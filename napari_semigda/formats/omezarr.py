@@ -18,7 +18,16 @@ import numpy as np
 from napari_semigda.engine.blocks import SIDE
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats.growing import MaskPlane, coarsen, halves, nearest
-from napari_semigda.formats.source import Format, LazyImage, Source, area_of, check_claim, check_room, plane_names
+from napari_semigda.formats.source import (
+    Format,
+    LazyImage,
+    Source,
+    area_of,
+    check_claim,
+    check_room,
+    count_volumes,
+    plane_names,
+)
 from napari_semigda.formats.unpacking import check_chunks
 
 LABELS = "labels"
@@ -82,7 +91,9 @@ def _read(path: Path) -> Source:
     spacing = (height, width) if height and width else None
     long = {name for at, name in enumerate(names) if array.shape[at] > 1}
     axis = next((name for name in "zt" if name in long), "")
-    return Source(path, tuple(planes), spacing, image, unit, depth if "z" in names else None, axis=axis)
+    volumes = count_volumes("".join(name for name in names if name not in "cyx"), leading)
+    depth = depth if "z" in names else None
+    return Source(path, tuple(planes), spacing, image, unit, depth, axis=axis, volumes=volumes)
 
 
 def _image(path: Path, root: Any) -> _Image:

@@ -91,6 +91,14 @@ class Source:
     volumes: int = 1
     """Of how many volumes, one after the other and alike, the planes are the slices: the time points of a scan."""
 
+    def volume_of(self, index: int) -> str:
+        """A name for the volume that plane `index` is a slice of; empty where it is an image or a point in time.
+
+        Pages of a file that does not tell what counts them are taken for slices.
+        """
+        slices = len(self.planes) // self.volumes
+        return f"{self.path.name} {index // slices}" if slices > 1 and self.axis != "t" else ""
+
 
 class Format(NamedTuple):
     """How files of one kind are read and written."""
@@ -110,6 +118,18 @@ class Format(NamedTuple):
 def plane_names(name: str, word: str, count: int) -> list[str]:
     """What messages call the planes of a file: its own name, or with a number counted from 1 where it has several."""
     return [name] if count == 1 else [f"{name}, {word} {number}" for number in range(1, count + 1)]
+
+
+def count_volumes(axes: str, shape: Sequence[int]) -> int:
+    """Of how many volumes planes are the slices that are counted along such axes, of which the last counts fastest.
+
+    Where something else counts faster than z, slices that follow each other are no neighbours: each is a volume then.
+    """
+    axes = axes.lower()
+    if "z" not in axes:
+        return 1
+    at = axes.index("z")
+    return math.prod(shape) if math.prod(shape[at + 1 :]) > 1 else math.prod(shape[:at])
 
 
 def area_of(key: Any) -> tuple[slice, slice, tuple] | None:

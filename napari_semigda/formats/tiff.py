@@ -23,6 +23,7 @@ from napari_semigda.formats.source import (
     Source,
     check_claim,
     check_room,
+    count_volumes,
     plane_names,
     replacing,
 )
@@ -84,12 +85,14 @@ def _read(path: Path) -> Source:
         layout = _layout(tif, series[0][1], tags) if len(series) == 1 else _Layout(tags)
         axes = series[0][1].axes if len(series) == 1 else ""
         axis = next((name.lower() for name in "ZT" if name in axes), "")
+        volumes = _count_volumes(axes, series[0][1].shape)
     names = plane_names(path.name, TIFF.word, len(parts))
     planes = tuple(LazyImage(name, *part) for name, part in zip(names, parts, strict=True))
     if sizes is None:
-        return Source(path, planes, None, layout, axis=axis)
+        return Source(path, planes, None, layout, axis=axis, volumes=volumes)
     unit, height, width, depth = sizes
-    return Source(path, planes, (height, width), layout, unit, depth if axis == "z" else None, axis=axis)
+    depth = depth if axis == "z" else None
+    return Source(path, planes, (height, width), layout, unit, depth, axis=axis, volumes=volumes)
 
 
 def _check(path: Path, tif: Any) -> None:
@@ -154,6 +157,13 @@ def _layout(tif, series, tags: dict[str, Any]) -> _Layout:
             return _Layout(tags)
         return _Layout(tags, series.kind, f"{axes}YX", shape, metadata)
     return _Layout(tags)
+
+
+def _count_volumes(axes: str, shape: Sequence[int]) -> int:
+    """Of how many volumes the pages are the slices; 1 where there are several series, whose axes are not told."""
+    inner = "YXS" if "S" in axes else "YXC"
+    leading = [(axis, n) for axis, n in zip(axes, shape, strict=False) if axis not in inner]
+    return count_volumes("".join(axis for axis, _ in leading), [n for _, n in leading])
 
 
 def _parts(path: Path, number: int, series) -> list[tuple]:

@@ -116,7 +116,8 @@ def planes_of(folder: Path, entry: Entry) -> Iterator[StackPlane]:
         image = LazyImage(
             name, shape, np.dtype(entry.dtype), partial(_load, path, number), partial(_part, path, number, shape)
         )
-        yield StackPlane(name, entry.file if several else "", image, entry.window)
+        file = entry.file if several else ""
+        yield StackPlane(name, file, image, entry.window, file)
 
 
 def _load(path: Path, number: int) -> np.ndarray:

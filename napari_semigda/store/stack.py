@@ -35,6 +35,8 @@ class StackPlane:
     """(H, W) or (H, W, C), read with ``np.asarray`` as it is stored."""
     window: tuple[float, float] | None = None
     """Values to show as black and as white, where the file recommends them."""
+    volume: str = ""
+    """Which volume it is a slice of, as far as that is known; see `Plane.volume`."""
 
     @property
     def size(self) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from napari_semigda.widgets.dock import Dock, button, row
 from napari_semigda.widgets.problem import note_failure
 from napari_semigda.widgets.progress import RunView, text_label
 from napari_semigda.widgets.runner import Failure, Runner
+from napari_semigda.widgets.smoothing import SmoothChoice
 
 PAUSE_MS = 300  # after the last key in a path, until its folder is looked into: on a network drive that takes seconds
 
@@ -82,6 +83,7 @@ class BatchDock(Dock):
             "Also tables for a spreadsheet: measurements.csv has area, perimeter, place and brightness of each object, "
             "totals.csv the sums of every class in every file."
         )
+        self.smooth = SmoothChoice()
         self.run_button = button(
             "Run",
             "Find masks for every file. Files that an earlier run has finished with this model are passed over; "
@@ -110,6 +112,7 @@ class BatchDock(Dock):
         form.addRow("Masks", self.masks.native)
         form.addRow("Also", self.overlays)
         form.addRow("", self.measurements)
+        form.addRow("", self.smooth)
         column = QVBoxLayout()
         column.addLayout(form)
         column.addLayout(row(self.run_button, self.stop_button, stretch=(2, 1)))
@@ -118,7 +121,7 @@ class BatchDock(Dock):
         column.addWidget(self.failed_list)
         self.fill(column)
         order = [part for edit in (self.model, self.images, self.masks) for part in _parts(edit)]
-        order += [self.overlays, self.measurements, self.run_button, self.stop_button]
+        order += [self.overlays, self.measurements, *self.smooth.parts, self.run_button, self.stop_button]
         order += [self.failed_button, self.failed_list]
         for one, following in pairwise(order):
             QWidget.setTabOrder(one, following)
@@ -164,6 +167,7 @@ class BatchDock(Dock):
             overlays=self.overlays.isChecked(),
             measurements=self.measurements.isChecked(),
             keep_masks=True,
+            smooth=self.smooth.value(),
         )
         self.runner.submit(Job(request, self._generation), self._scratch.path)
         self._settle()
@@ -274,7 +278,7 @@ class BatchDock(Dock):
     def _settle(self) -> None:
         for edit in (self.model, self.images, self.masks):
             edit.enabled = not self.running
-        for box in (self.overlays, self.measurements, self.run_button):
+        for box in (self.overlays, self.measurements, self.smooth, self.run_button):
             box.setEnabled(not self.running)
         self.stop_button.setEnabled(self.running)
 

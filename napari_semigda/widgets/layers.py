@@ -116,7 +116,8 @@ class LayerBridge:
         if known is not None:
             known.close()
         axis = layer.axis_labels[-3] if layer.ndim > 2 else ""  # colours have none
-        project = Project(ImageStack(layer.name, data, layer.rgb, axis=axis))
+        depth, unit = place.slice_distance(layer)
+        project = Project(ImageStack(layer.name, data, layer.rgb, axis=axis, depth=depth, unit=unit))
         self._keep(project, layer)
         return project
 

@@ -11,6 +11,7 @@ from napari.layers import Image
 
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats import LazyImage, Source, is_image, open_source, stem_of
+from napari_semigda.stacks import TIMES
 from napari_semigda.store.stack import FileStack, StackPlane
 
 KEY = "semigda_channels"
@@ -43,9 +44,10 @@ def _layer(
     """The planes of some files as one lazy layer, with the size that the first one tells."""
     first = sources[0]
     planes = [
-        StackPlane(image.name, source.path.name if len(source.planes) > 1 else "", image, source.window)
+        StackPlane(image.name, group, image, source.window, source.volume_of(index))
         for source in sources
-        for image in source.planes
+        for group in [source.path.name if len(source.planes) > 1 else ""]
+        for index, image in enumerate(source.planes)
     ]
     stack = FileStack(planes, say)
     known = first.spacing is not None and all(source.spacing == first.spacing for source in sources)
@@ -121,17 +123,18 @@ def _of_axes(layer: Image, data: Any) -> Image | None:
         where = [*position[:channel], slice(None), *position[channel:]]
         return np.moveaxis(np.asarray(data[tuple(where)]), 0, -1)
 
-    several = prod(leading) > 1
+    several, label = prod(leading) > 1, layer.axis_labels[kept[-3]] if leading else "image"
     planes = [
         StackPlane(
             name := f"{layer.name}, slice {', '.join(map(str, at))}" if several else layer.name,
             layer.name if several else "",
             LazyImage(name, shape, np.dtype(data.dtype), partial(load, at)),
+            volume=f"{layer.name} {at[:-1]}" if several and label not in TIMES else "",
         )
         for at in np.ndindex(*leading)
     ]
     stack = FileStack(planes)
     first = layer.scale[kept[-3]] if len(leading) == 1 else 1.0
-    label = layer.axis_labels[kept[-3]] if len(leading) == 1 else "image"
-    scale, labels = (first, *layer.scale[-2:]), (label, *layer.axis_labels[-2:])
+    scale = (first, *layer.scale[-2:])
+    labels = (label if len(leading) == 1 else "image", *layer.axis_labels[-2:])
     return Image(stack, name=f"{layer.name} channels", rgb=stack.rgb, multiscale=False, scale=scale, axis_labels=labels)

@@ -7,6 +7,15 @@ from napari.layers import Image
 from napari_semigda.stacks import ImageStack
 
 
+def slice_distance(image: Image) -> tuple[float | None, str]:
+    """From one slice of a layer to the next in mm or µm, and which; None where its scale is in no unit of length."""
+    if image.ndim < 3 or not image.units[-3].is_compatible_with("mm"):
+        return None, ""
+    length = float((1 * image.units[-3]).to("mm").magnitude)
+    thickness = float(abs(image.scale[-3]))
+    return (thickness * length, "mm") if length >= 1 else (thickness * length * 1000, "\N{MICRO SIGN}m")
+
+
 def plane_in_view(viewer: Any, image: Image, stack: ImageStack) -> int:
     """Number of the image of `stack`, shown by the layer `image`, that the viewer shows."""
     position = image.world_to_data(viewer.dims.point)

@@ -22,6 +22,7 @@ from napari_semigda.widgets.ours import KEY, masks_on, write_plane
 from napari_semigda.widgets.problem import note_failure
 from napari_semigda.widgets.progress import RunView
 from napari_semigda.widgets.runner import Failure, Runner
+from napari_semigda.widgets.smoothing import SmoothChoice
 
 
 class PredictDock(Dock):
@@ -62,6 +63,7 @@ class PredictDock(Dock):
         self.model = FileEdit(mode="r", filter="SemiGDA models (*.semigda)", nullable=True, tooltip=tip)
         self.model.choose_btn.text = "File…"
         self.images = LayerChoice(name="Images", tooltip="The images to predict masks for.")
+        self.smooth = SmoothChoice()
         self.predict_button = button("Predict", "Make a new masks layer and fill it with the model's masks.")
         self.stop_button = button("Stop", "End the predicting; the masks made so far stay.")
         self.run = RunView()
@@ -72,6 +74,7 @@ class PredictDock(Dock):
         form.addRow("Images", self.images)
         column = QVBoxLayout()
         column.addLayout(form)
+        column.addWidget(self.smooth)
         column.addLayout(row(self.predict_button, self.stop_button, stretch=(2, 1)))
         column.addWidget(self.run)
         self.fill(column)
@@ -111,7 +114,8 @@ class PredictDock(Dock):
         self.run.say("Starting…")
         self._project, self._image = project, self.bridge.image
         self.result = None
-        self.runner.submit(project.prediction_job(Path(path), self.bridge.plane_in_view()), project.folder)
+        job = project.prediction_job(Path(path), self.bridge.plane_in_view(), smooth=self.smooth.value())
+        self.runner.submit(job, project.folder)
         self._settle()
         self.running_changed.emit(True)
         return True
@@ -140,10 +144,14 @@ class PredictDock(Dock):
         if bridge.image is None and (layers := bridge.image_layers()):
             bridge.choose_image(layers[0])
         self.images.set_choices([(words.layer(x), x) for x in bridge.image_layers()], bridge.image)
+        stack = bridge.project.stack if bridge.project is not None else None
+        self.smooth.setVisible(stack is not None and stack.is_volume)
+        self.smooth.show_unit("mm" if stack is None else stack.unit or "slices")
         self._settle()
 
     def _settle(self) -> None:
         self.images.setEnabled(not self.running)
+        self.smooth.setEnabled(not self.running)
         self.model.enabled = not self.running
         self.predict_button.setEnabled(not self.running and self.bridge.image is not None)
         self.stop_button.setEnabled(self.running)
