@@ -124,10 +124,7 @@ def test_volumes_of_one_scan_are_not_mixed(folder):
 @pytest.mark.parametrize("kind", ["tiff", "zarr"])
 def test_which_planes_are_slices_of_a_volume(folder, kind, axes, shape, volumes):
     pixels = flickering(6).reshape(*shape, *SIZE)
-    if kind == "tiff":
-        path = imagej(folder, pixels, axes=axes)
-    else:
-        path = save(folder / "scan.zarr", pixels, axes.lower())
+    path = imagej(folder, pixels, axes=axes) if kind == "tiff" else save(folder / "scan.zarr", pixels, axes.lower())
     told = [plane.volume for plane in planes_of(open_source(path))]
     assert told == ([""] * 6 if volumes is None else [f"{path.name} {number}" for number in volumes])
 
