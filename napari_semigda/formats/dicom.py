@@ -30,6 +30,7 @@ from napari_semigda.formats.source import (
     check_claim,
     check_room,
     plane_names,
+    said_plainly,
 )
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -101,6 +102,18 @@ def is_one_series(paths: Sequence[Path]) -> bool:
         f"{example[0]} and {example[1].name} are slices of one series that lies among other images: move the slices of "
         "every series into a folder of their own, which then counts as one image."
     )
+
+
+def open_series(paths: Sequence[Path]) -> Source:
+    """The slices of one series, chosen file by file, in the order of their places; called as their folder is.
+
+    Raises
+    ------
+    EngineError
+        When they are not one volume.
+    """
+    with said_plainly(str(paths[0].parent)):
+        return _read_files(paths[0].parent, tuple(sorted(paths)))
 
 
 def _read(path: Path) -> Source:

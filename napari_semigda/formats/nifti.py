@@ -21,6 +21,7 @@ from napari_semigda.formats.source import DEFLATE, Format, LazyImage, Source, ch
 
 _HEADERS = (348, 540)  # bytes of NIfTI-1 and 2; both begin with their own length
 _LATEST_START = 2**28  # bytes of whatever may lie between header and pixels
+_LABEL = 1002  # the intent code of files whose values are names of things
 _PRIVATE = ("descrip", "aux_file", "db_name", "intent_name")
 _UNITS = {"mm": ("mm", 1.0), "unknown": ("mm", 1.0), "meter": ("mm", 1e3), "micron": ("um", 1.0)}
 
@@ -76,6 +77,7 @@ def _read(path: Path) -> Source:
         image.affine,
         axis="z" if shape[2] > 1 else "t" * (shape[3] > 1),
         volumes=shape[3],
+        is_mask=int(image.header["intent_code"]) == _LABEL and dtype.kind in "iu",
     )
 
 
@@ -138,7 +140,7 @@ def _write(path: Path, source: Source, masks: Sequence[np.ndarray]) -> None:
     header.extensions.clear()
     for name in (name for name in _PRIVATE if name in header):  # NIfTI-2 has fewer
         header[name] = b""
-    header.set_intent("none")
+    header.set_intent(_LABEL)
     header.set_data_dtype(np.uint8)
     header["cal_min"] = header["cal_max"] = 0  # the window of the image would hide class ids
     planes = np.stack(masks, axis=-1)  # (H, W, volumes * slices)
@@ -147,7 +149,7 @@ def _write(path: Path, source: Source, masks: Sequence[np.ndarray]) -> None:
 
 
 def save_volume(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
-    """Write a uint8 volume with a place of its own.
+    """Write the masks of a volume with a place of its own.
 
     Parameters
     ----------
@@ -164,6 +166,7 @@ def save_volume(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner", strip_shears=True)
     image.header.set_xyzt_units("mm")
+    image.header.set_intent(_LABEL)
     nibabel.save(image, path)
 
 

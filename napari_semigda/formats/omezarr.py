@@ -93,7 +93,8 @@ def _read(path: Path) -> Source:
     axis = next((name for name in "zt" if name in long), "")
     volumes = count_volumes("".join(name for name in names if name not in "cyx"), leading)
     depth = depth if "z" in names else None
-    return Source(path, tuple(planes), spacing, image, unit, depth, axis=axis, volumes=volumes)
+    is_mask = image.place.startswith(f"{LABELS}/")
+    return Source(path, tuple(planes), spacing, image, unit, depth, axis=axis, volumes=volumes, is_mask=is_mask)
 
 
 def _image(path: Path, root: Any) -> _Image:

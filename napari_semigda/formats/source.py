@@ -91,6 +91,9 @@ class Source:
     volumes: int = 1
     """Of how many volumes, one after the other and alike, the planes are the slices: the time points of a scan."""
 
+    is_mask: bool = False
+    """Whether the file says that its values are class ids."""
+
     def volume_of(self, index: int) -> str:
         """A name for the volume that plane `index` is a slice of; empty where it is an image or a point in time.
 

@@ -1,22 +1,30 @@
 """Files that napari cannot read by itself, or not with the size of their pixels and their channels, as layers."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari import current_viewer
 from napari.layers import Image
 
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats import LazyImage, Source, is_image, open_source, stem_of
+from napari_semigda.formats.dicom import is_dicom, is_one_series, open_series
+from napari_semigda.formats.place import laid_on
 from napari_semigda.stacks import TIMES
 from napari_semigda.store.stack import FileStack, StackPlane
+from napari_semigda.widgets.colours import class_colormap
 
+SOURCE = "semigda_source"
+"""In the metadata of a layer of one file that tells its place: what masks of it are laid on."""
 KEY = "semigda_channels"
 """In the metadata of a layer that `channels_together` has dealt with."""
 _CHANNEL = ("c", "ch", "channel", "channels")
+_MOST_PAINTED = 2**28  # pixels of masks that are read into memory, where they can be painted
 _MOST_CHANNELS = 64  # an axis that is longer is something else, whatever it is called
 
 
@@ -30,12 +38,41 @@ def image_reader(path: str | list[str]) -> Callable[[Any], list[tuple]] | None:
         from napari.utils.notifications import show_warning
 
         try:
-            return [_layer([open_source(each) for each in paths], show_warning)]
+            sources = _sources(paths)
+            if len(sources) == 1 and sources[0].is_mask:
+                return [_masks_layer(sources[0], _image_of(sources[0]))]
+            return [_layer(sources, show_warning)]
         except EngineError as error:
             show_warning(str(error))
             return [(None,)]  # napari's word for "there are no layers to add"
 
     return read
+
+
+def _sources(paths: list[Path]) -> list[Source]:
+    """Each file, or one volume where they are the slices of a DICOM series, next to each other."""
+    if len(paths) > 1 and all(path.is_file() and is_dicom(path) for path in paths):
+        with suppress(EngineError):  # a few slices from here and there are images of their own
+            if is_one_series(paths):
+                return [open_series(paths)]
+    return [open_source(path) for path in paths]
+
+
+def _image_of(mask: Source) -> Source | None:
+    """The image that a mask belongs to by its name, where the viewer shows it and it tells its place."""
+    viewer = current_viewer()
+    shown = [layer.metadata.get(SOURCE) for layer in viewer.layers] if viewer is not None else []
+    return next((x for x in shown if x is not None and stem_of(x.path) == stem_of(mask.path)), None)
+
+
+def _masks_layer(mask: Source, image: Source | None) -> tuple[Any, dict[str, Any], str]:
+    """Masks as one layer, turned to lie on their image where that is known; too large ones can only be looked at."""
+    data, *_ = _layer([mask])
+    if data.size <= _MOST_PAINTED:
+        planes = [np.asarray(plane) for plane in mask.planes]
+        data = np.stack(planes if image is None else laid_on(image, mask, planes))
+    options = {"name": f"{stem_of(mask.path)} masks", "multiscale": False, "colormap": class_colormap()}
+    return data, options | _placed([image or mask]), "labels"
 
 
 def _layer(
@@ -50,20 +87,27 @@ def _layer(
         for index, image in enumerate(source.planes)
     ]
     stack = FileStack(planes, say)
-    known = first.spacing is not None and all(source.spacing == first.spacing for source in sources)
-    alone = len(sources) == 1
-    deep = known and alone and first.depth is not None and first.volumes == 1
-    unit = first.unit if known else "pixel"
     options = {
         "name": stem_of(first.path),
         "rgb": stack.rgb,
         "multiscale": False,
         "contrast_limits": None if stack.rgb else stack.limits(),
+        "metadata": {SOURCE: first} if len(sources) == 1 and first.affine is not None else {},
+    }
+    return stack, options | _placed(sources), "image"
+
+
+def _placed(sources: list[Source]) -> dict[str, Any]:
+    """Scale, units and names of the axes of a layer of planes."""
+    first, alone = sources[0], len(sources) == 1
+    known = first.spacing is not None and all(source.spacing == first.spacing for source in sources)
+    deep = known and alone and first.depth is not None and first.volumes == 1
+    unit = first.unit if known else "pixel"
+    return {
         "scale": (first.depth if deep else 1.0, *(first.spacing if known else (1.0, 1.0))),
         "units": (unit if deep else "pixel", unit, unit),
         "axis_labels": ((alone and first.axis) or "image", "y", "x"),
     }
-    return stack, options, "image"
 
 
 def channels_together(viewer: Any, layer: Image) -> Image:

@@ -32,6 +32,7 @@ class SmoothChoice(QWidget):
         self.width_box.setValue(_USUAL)
         self.width_box.setToolTip(_WIDTH_TIP)
         self.width_box.setAccessibleName("Width to smooth between slices")
+        self.width_box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # they would leave no room for the unit
         self.width_box.setEnabled(False)
         self.show_unit("mm")
         layout = QHBoxLayout(self)
