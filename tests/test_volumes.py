@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 import tifffile
 
 from napari_semigda import batch as batch_module
+from napari_semigda import cli
 from napari_semigda.batch import check_batch, run_batch
-from napari_semigda.engine.types import BatchRequest, EngineError
+from napari_semigda.engine.answers import prediction_from_json
+from napari_semigda.engine.exchange import Job, PredictRequest, write_job
+from napari_semigda.engine.jobs import Jobs
+from napari_semigda.engine.types import BatchRequest, EngineError, Plane
 from napari_semigda.formats import open_source
 from napari_semigda.images import planes_of, read_mask
 from napari_semigda.journal import FOLDER
@@ -186,3 +191,34 @@ def test_what_cannot_be_smoothed_is_refused_before_anything_is_written(folder, w
     if width < 0:
         with pytest.raises(EngineError):
             check_batch(BatchRequest(folder / "m.semigda", (path,), folder / "out", smooth=width))
+
+
+def test_a_volume_in_the_viewer_is_steadied_from_the_slice_in_view_outwards(folder):
+    planes = tuple(
+        Plane(f"slice {i}", pixels, group="scan", volume="scan", depth=2.5) for i, pixels in enumerate(flickering(9))
+    )
+    request = PredictRequest(planes, folder / "m.semigda", "cpu", smooth=2.5)
+    list(write_job(folder / "run", Job(request, 1, view=6)))
+    predictors, said = [], []
+    engine = SimpleNamespace(predictor=lambda model, device: predictors.append(Counting(model)) or predictors[-1])
+    Jobs(engine, lambda **words: said.append(words)).do(folder / "run" / "request.json")
+    found = [prediction_from_json(x, folder / "run" / "round-1") for x in said if x["kind"] == "prediction"]
+    assert [each.index for each in found] == [6, 5, 7, 4, 8, 3, 2, 1, 0]
+    np.testing.assert_array_equal([each.mask for each in found], [LEFT] * 9)
+    assert predictors[0].looks == 9
+
+
+def test_the_command_asks_for_it(folder, monkeypatch, capfd):
+    path, asked = nifti(folder / "images", flickering()), []
+    args = ["predict", "--model", folder / "m.semigda", "--images", path, "--out", folder / "out"]
+    args = [str(arg) for arg in args]
+    assert cli.run([*args, "--smooth-slices=-1"]) == 2
+    assert capfd.readouterr().err == "The width to smooth between slices is -1: give 0 (off) or more.\n"
+
+    def note(request):
+        asked.append(request.smooth)
+        raise EngineError("That is all.")
+
+    monkeypatch.setattr(batch_module, "check_batch", note)
+    assert cli.run(args) == cli.run([*args, "--smooth-slices", "2.5"]) == 2
+    assert asked == [0.0, 2.5]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,18 +68,23 @@ def test_a_training_job_comes_back_as_it_was_sent(tmp_path):
 
 def test_a_batch_comes_back_as_it_was_sent(tmp_path):
     images = (tmp_path / "ä.png", tmp_path / "b.tif")
-    request = BatchRequest(tmp_path / "m.semigda", images, tmp_path / "out", True, maps=("uncertainty",), resume=False)
+    request = BatchRequest(
+        *(tmp_path / "m.semigda", images, tmp_path / "out", True), maps=("uncertainty",), resume=False, smooth=1.5
+    )
     write(tmp_path, Job(request, 3))
     got = exchange.read_job(tmp_path / "request.json")
     assert got.request == request and got.generation == 3
 
 
 def test_a_prediction_job_comes_back_as_it_was_sent(tmp_path):
-    sent = Job(PredictRequest(planes(), tmp_path / "m.semigda", "cpu"), 1)
+    first, *others = planes()
+    slices = (replace(first, volume="brain 0", depth=2.5), *others)
+    sent = Job(PredictRequest(slices, tmp_path / "m.semigda", "cpu", 1.5), 1)
     write(tmp_path, sent)
     got = exchange.read_job(tmp_path / "request.json").request
     assert isinstance(got, PredictRequest)
-    assert (got.model, got.device, len(got.planes)) == (tmp_path / "m.semigda", "cpu", 3)
+    assert (got.model, got.device, got.smooth, len(got.planes)) == (tmp_path / "m.semigda", "cpu", 1.5, 3)
+    assert [(plane.volume, plane.depth) for plane in got.planes] == [("brain 0", 2.5), ("", None), ("", None)]
 
 
 def test_images_are_written_once_and_masks_each_round(tmp_path):

@@ -16,6 +16,7 @@ from skimage.io import imsave
 from napari_semigda.formats import open_source, write_masks
 from napari_semigda.stacks import ImageStack
 from napari_semigda.widgets import opening, place
+from napari_semigda.widgets.batch import BatchDock
 from napari_semigda.widgets.predict import PredictDock
 from napari_semigda.widgets.runner import Runner
 from tests import fake_engine
@@ -100,6 +101,23 @@ def test_a_predicted_volume_is_one_layer_in_3d_and_steady(viewer, dock, tmp_path
         imsave(Path(os.environ["SEMIGDA_SHOTS"]) / "volume.png", shot)
     red, _, blue = np.moveaxis(shot[..., :3].astype(int), -1, 0)
     assert (red > blue + 60).mean() > 0.02  # the class colour, shaded
+
+
+def test_a_batch_is_smoothed_where_that_is_wanted(qtbot, tmp_path, monkeypatch):
+    (tmp_path / "scans").mkdir()
+    scan(tmp_path / "scans", balls()[0])
+    (tmp_path / "m.semigda").write_text("{}")
+    dock, asked = BatchDock(), []
+    qtbot.addWidget(dock)
+    monkeypatch.setattr(dock.runner, "submit", lambda job, folder: asked.append(job.request.smooth))
+    dock.model.value, dock.images.value = tmp_path / "m.semigda", tmp_path / "scans"
+    for width in (0.0, 2.5, 0.0):
+        dock.smooth.setValue(width)
+        assert dock.start() and not dock.smooth.isEnabled()
+        dock._ended("")
+    assert asked == [0.0, 2.5, 0.0] and dock.smooth.isEnabled()
+    assert dock.smooth.width_box.value() == 2.5  # for the next time
+    dock.close_session()
 
 
 def test_written_masks_open_beside_their_image(viewer, tmp_path):
