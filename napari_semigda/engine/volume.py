@@ -71,7 +71,7 @@ def weights(sigma: float) -> np.ndarray:
     EngineError
         When more than `MOST_SLICES` on a side would count.
     """
-    if sigma * REACH > MOST_SLICES:
+    if not 0 <= sigma * REACH <= MOST_SLICES:  # nan is not, either
         raise EngineError(
             f"Smoothing between slices would mix {2 * sigma * REACH + 1:.0f} slices: choose a smaller width, or look "
             "whether the file tells its distance from slice to slice right."

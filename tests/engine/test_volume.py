@@ -149,6 +149,8 @@ def test_too_much_at_once_is_refused_before_anything_is_seen(monkeypatch):
     fake = Fake()
     with pytest.raises(EngineError, match="would mix 41 slices"):
         smoothed(fake, volume(*FLICKER, depth=0.1), 1.0)
+    with pytest.raises(EngineError, match="whether the file tells its distance"):
+        smoothed(fake, volume(*FLICKER, depth=float("nan")), 1.0)
     monkeypatch.setattr(FakePredictor, "bytes_seen", lambda self, plane: MOST_BYTES // 9)
     smoothed(fake, volume(*FLICKER), 0.5)  # three slices, in turns on both sides of the one in view: six
     with pytest.raises(EngineError, match=r"slice 2 is too large \(8 x 10 pixels\) to be smoothed"):
