@@ -107,6 +107,12 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
         bool, typer.Option("--compile", help="torch.compile the steps: for long runs on a GPU.", rich_help_panel=_MORE)
     ] = Settings.compile,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run of this model that was cut off.")] = False,
+    devices: Annotated[
+        int, typer.Option(help="Graphics cards that learn together; with --device cpu, processes.")
+    ] = Settings.devices,
+    nodes: Annotated[
+        int, typer.Option(help="Computers that do; the command is started on each, or by torchrun or SLURM.")
+    ] = Settings.nodes,
 ) -> None:
     """Train a model. An image whose stem has a mask is labelled, every other one unlabelled.
 
@@ -117,8 +123,9 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     from napari_semigda.store import painted_how
 
     painted, scribbles = painted_how(masks)
+    said = []
     if scribbles and not sparse:
-        warn("This project is painted with scribbles: 0 means not annotated, as with --sparse.")
+        said.append("This project is painted with scribbles: 0 means not annotated, as with --sparse.")
     settings = Settings(
         **chosen_time(time, minutes, correction=init is not None),
         backbone=backbone,
@@ -132,29 +139,33 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
         compile=compile,
         channels=_numbers(channels),
         contrast=contrast,
+        devices=devices,
+        nodes=nodes,
     )
     names, colours = ({each.number: getattr(each, what) for each in painted} for what in ("name", "colour"))
     request = TrainRequest((), out, settings, init, classes=names, colours=colours, plan=plan)
     check_settings(request)  # what is quick to say comes before the images are looked at
     planes, strangers = labelled_planes(images, masks)
-    warn(*strangers)
 
     from napari_semigda.engine.checkpoint import read_header
     from napari_semigda.engine.device import pick_device
     from napari_semigda.engine.resume import found, place_beside
+    from napari_semigda.engine.several import begin
     from napari_semigda.engine.train import Trainer
 
     pick_device(device)
     for model in (init, plan):
         if model is not None:
             read_header(model)
-    request = replace(request, planes=planes, checkpoint=place_beside(out), resume=resume)
-    if not resume and found(request):
-        warn(f"A run of {out} was cut off; this one starts anew. To go on with it, interrupt now and add --resume.")
-    trainer = Trainer()
-    with _first_interrupt(trainer.stop), json_lines() if json else progress_bar() as show:
-        for report in trainer.fit(request):
-            show(report)
+    with begin(settings) as several:
+        warn(*said, *strangers)
+        request = replace(request, planes=planes, checkpoint=place_beside(out), resume=resume)
+        if not resume and several.first and found(request):
+            warn(f"A run of {out} was cut off; this one starts anew. To go on with it, interrupt now and add --resume.")
+        trainer = Trainer(several)
+        with _first_interrupt(trainer.stop), json_lines() if json else progress_bar() as show:
+            for report in trainer.fit(request):
+                show(report)
 
 
 @app.command(cls=_SeveralImages)

@@ -83,6 +83,9 @@ def check_settings(request: TrainRequest) -> None:
         raise EngineError(f"The training time is {settings.minutes:g} minutes: choose a number above 0.")
     if settings.max_steps is not None and settings.max_steps < 1:
         raise EngineError(f"The number of steps is {settings.max_steps}: choose 1 or more.")
+    for what, number in (("devices", settings.devices), ("computers", settings.nodes)):
+        if number < 1:
+            raise EngineError(f"The number of {what} is {number}: choose 1 or more.")
     if not 0 <= settings.seed < 2**32:
         raise EngineError(f"The seed is {settings.seed}: choose a whole number from 0 to {2**32 - 1}.")
     if not 0 <= settings.unlabelled_weight < np.inf:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.several import ALONE, Alone
 
 LEARNING_RATE, TRUNK_RATE, WARM_RATE = 1.5e-3, 5e-4, 0.5
 WARM_UP_STEPS = 20
@@ -31,10 +32,12 @@ class Learner:
         On its device.
     correction
         Whether it starts from an earlier model: at half the rate.
+    several
+        Who learns together: from the sum of their gradients.
     """
 
-    def __init__(self, model: SemiGDA, correction: bool) -> None:
-        self._parts = model.trained_parts()
+    def __init__(self, model: SemiGDA, correction: bool, several: Alone = ALONE) -> None:
+        self._parts, self._several = model.trained_parts(), several
         self.average = MovingAverage(self._parts)
         self.optimiser = self._make_optimiser()
         self.note = ""
@@ -68,15 +71,18 @@ class Learner:
 
     def step(self, loss: Tensor) -> bool:
         """Learn from a loss; returns whether that went well. Weights and averages stay as they are where it did not."""
-        value = float(loss.detach())
+        value = self._several.same(float(loss.detach()))
         if math.isfinite(value) and abs(value) < SANE_LOSS:
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            if torch.isfinite(torch.nn.utils.clip_grad_norm_(self._parts.values(), 3.0)):
-                self.optimiser.step()
-                self.average.update()
-                self._bad_steps = 0
-                return True
+            with self._several.together():
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+            self._several.add_up(self._parts.values())
+            with self._several.together():
+                if torch.isfinite(torch.nn.utils.clip_grad_norm_(self._parts.values(), 3.0)):
+                    self.optimiser.step()
+                    self.average.update()
+                    self._bad_steps = 0
+                    return True
         self._bad_steps += 1
         if self._bad_steps >= BAD_STEPS:
             self._settle()

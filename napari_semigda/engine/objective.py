@@ -17,9 +17,10 @@ from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.device import mixed_precision
 from napari_semigda.engine.likeness import likeness_loss
 from napari_semigda.engine.losses import mask_loss
-from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.model import Branches, SemiGDA
 from napari_semigda.engine.pseudo import PseudoMasks
 from napari_semigda.engine.sampling import Batch, CropSampler
+from napari_semigda.engine.several import ALONE, Alone
 from napari_semigda.engine.view import View
 
 V_EVERY = 2  # branch V has frozen features: it learns as much from every other step, and C gets more steps
@@ -66,46 +67,63 @@ class Objective:
         self.device = next(iter(model.trained_parts().values())).device
         self.loss, self.unlabelled_loss = RunningMean(), RunningMean()
         self._vary = Augmentation(labelled.view.poses, tells)
+        self.several: Alone = ALONE
+        """Who shares the crops of a step."""
 
     def alignment(self, unlabelled_weight: float) -> Tensor:
         """Stage 1 (DAM): the latents of painted masks, and on unlabelled images the other branch's latent."""
-        batch = self._varied(self.labelled.draw(self.crops))
-        whole = batch.weight.flatten(1).min(1).values == 1  # a partly painted mask has no latent of its own
-        images = [batch.image]
+        several, share = self.several, self._share
+        with several.together():
+            batch = self._varied(self.labelled.draw(self.crops, share))
+            images = [batch.image[share]]
+            if unlabelled_weight > 0:
+                images.append(self._varied(self.unlabelled.draw(self.crops, share)).image[share])
+            sample, mine = self._half_of_the_time(), len(images[0])
+            with mixed_precision(self.device), several.own_noise():
+                latents = self.model.align(torch.cat(images) * 2 - 1, sample=sample)
+        target, weight = self._of_all(batch.target), self._of_all(batch.weight)
+        v, c = several.whole(latents.v[:mine]), several.whole(latents.c[:mine])
         if unlabelled_weight > 0:
-            images.append(self._varied(self.unlabelled.draw(self.crops)).image)
-        with mixed_precision(self.device):
-            latents = self.model.align(torch.cat(images) * 2 - 1, sample=self._half_of_the_time())
-            v, c = latents.v[: self.crops], latents.c[: self.crops]
+            bare_v, bare_c = several.whole(latents.v[mine:]), several.whole(latents.c[mine:])
+        whole = weight.flatten(1).min(1).values == 1  # a partly painted mask has no latent of its own
+        with several.together(), mixed_precision(self.device):
             loss = v.sum() * 0.0
             if whole.any():
-                loss = loss + alignment_loss(v[whole], c[whole], self.model.mask_latent(batch.target[whole]))
+                loss = loss + alignment_loss(v[whole], c[whole], self.model.mask_latent(target[whole]))
             self.loss.add(loss)
             if unlabelled_weight > 0:
-                cross = cross_alignment_loss(latents.v[self.crops :], latents.c[self.crops :])
+                cross = cross_alignment_loss(bare_v, bare_c)
                 self.unlabelled_loss.add(cross)
                 loss = loss + unlabelled_weight * cross
         return loss
 
     def segmentation(self, unlabelled_weight: float) -> Tensor:
         """Stage 2 (CDSA): painted pixels, and with a weight, pseudo-masks pasted into the pictures."""
-        batch = self._varied(self._in_other_colours(self.labelled.draw(self.crops)))
-        painted = torch.ones_like(batch.weight)
-        if unlabelled_weight > 0:
-            batch, painted = self._with_pieces(batch)
-        with_v = self._steps % V_EVERY == 0
-        self._steps += 1
-        with mixed_precision(self.device):
-            branches = self.model(batch.image * 2 - 1, sample=self._half_of_the_time(), with_v=with_v)
-        loss = mask_loss(branches, batch.target, batch.weight * painted)
-        self.loss.add(loss / (1 + with_v))
-        if unlabelled_weight > 0:
-            unlabelled = mask_loss(branches, batch.target, batch.weight * (1 - painted))
-            self.unlabelled_loss.add(unlabelled / (1 + with_v))
-            loss = loss + unlabelled_weight * unlabelled
-        if self.labelled.scribbled and self._steps > LIKENESS_FROM:
-            working = [answer.float().exp() for answer in branches if answer is not None]
-            loss = loss + LIKENESS * sum(likeness_loss(answer, batch.image) for answer in working)
+        several = self.several
+        with several.together():
+            batch = self._varied(self._in_other_colours(self.labelled.draw(self.crops, self._share)))
+            painted = torch.ones_like(batch.weight)
+            if unlabelled_weight > 0:
+                batch, painted = self._with_pieces(batch)
+            with_v = self._steps % V_EVERY == 0
+            self._steps += 1
+            sample, image = self._half_of_the_time(), batch.image[self._share]
+            with mixed_precision(self.device), several.own_noise():
+                branches = self.model(image * 2 - 1, sample=sample, with_v=with_v)
+        branches = Branches(*(None if answer is None else several.whole(answer) for answer in branches))
+        target, weight = self._of_all(batch.target), self._of_all(batch.weight)
+        alike = self.labelled.scribbled and self._steps > LIKENESS_FROM
+        images = self._of_all(batch.image) if alike else None
+        with several.together():
+            loss = mask_loss(branches, target, weight * painted)
+            self.loss.add(loss / (1 + with_v))
+            if unlabelled_weight > 0:
+                unlabelled = mask_loss(branches, target, weight * (1 - painted))
+                self.unlabelled_loss.add(unlabelled / (1 + with_v))
+                loss = loss + unlabelled_weight * unlabelled
+            if alike:
+                working = [answer.float().exp() for answer in branches if answer is not None]
+                loss = loss + LIKENESS * sum(likeness_loss(answer, images) for answer in working)
         return loss
 
     def resize(self, crops: int, view: View) -> None:
@@ -127,14 +145,24 @@ class Objective:
         self.loss.value, self.unlabelled_loss.value = state["losses"]
         self._pseudo_masks.load_state(state["pseudo_masks"])
 
+    @property
+    def _share(self) -> slice:
+        """Which of a step's crops are cut and answered here; all of them are varied, to draw the same numbers."""
+        return self.several.share(self.crops)
+
+    def _of_all(self, values: Tensor) -> Tensor:
+        """Values of a step's crops, of which only this process's share is true here, with the shares of all."""
+        return self.several.whole(values[self._share])
+
     def _in_other_colours(self, batch: Batch) -> Batch:
         """Half of the painted crops take on colours of unlabelled ones: it costs nothing to learn from those."""
         chosen = np.flatnonzero(self._rng.random(len(batch.image)) < 0.5)
         if not self._borrows or not len(chosen):
             return batch
-        image, donor = batch.image.clone(), self.unlabelled.draw(len(chosen)).image
+        mine = slice(*np.searchsorted(chosen, (self._share.start, self._share.stop)))
+        image, donor = batch.image.clone(), self.unlabelled.draw(len(chosen), mine).image
         amount = torch.from_numpy(self._rng.uniform(*BORROWED, len(chosen))).float()
-        image[chosen] = borrow_colours(image[chosen], donor, amount)
+        image[chosen[mine]] = borrow_colours(image[chosen[mine]], donor[mine], amount[mine])
         return batch._replace(image=image)
 
     def _with_pieces(self, batch: Batch) -> tuple[Batch, Tensor]:

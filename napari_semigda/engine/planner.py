@@ -54,7 +54,7 @@ class Plan:
     """
 
     crop: int  # side of a training crop in working pixels
-    batch: int = BATCH  # crops a step
+    batch: int = BATCH  # crops a step, of all devices together
     steps: int = 1  # expected before the first one
     unlabelled: bool = False  # whether pseudo-masks come into stage 2
     step_seconds: float = 0.0  # the `Pace` that it was made for; 0 where nothing was measured
@@ -185,11 +185,15 @@ def choose_size(
     return crop, batch
 
 
-def smaller(plan: Plan) -> Plan | None:
-    """The plan for a machine that ran out of memory: half the crops a step, then smaller ones; None below that."""
+def smaller(plan: Plan, devices: int = 1) -> Plan | None:
+    """The plan for a machine that ran out of memory: half the crops a step, then smaller ones; None below that.
+
+    Several devices share the crops of a step evenly.
+    """
     crop = max(_SMALLEST_CROP, plan.crop // 2 // _STRIDE * _STRIDE)
-    if plan.batch > _LEAST_BATCH:
-        return replace(plan, batch=plan.batch // 2, step_seconds=plan.step_seconds / 2)
+    each = plan.batch // devices
+    if each > _LEAST_BATCH:
+        return replace(plan, batch=each // 2 * devices, step_seconds=plan.step_seconds / 2)
     if crop < plan.crop:
         return replace(plan, crop=crop, step_seconds=plan.step_seconds * (crop / plan.crop) ** 2)
     return None

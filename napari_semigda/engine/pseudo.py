@@ -45,13 +45,14 @@ class PseudoMasks:
         self._draws = 0
 
     def draw(self, count: int) -> Batch:
-        """`count` different crops; their weight is 1 where the pseudo-mask counts, 0 elsewhere."""
+        """`count` crops, different ones where so many are kept; weight 1 where the pseudo-mask counts, 0 elsewhere."""
         while len(self._kept) < KEPT:
             self._renew(4)
         if self._draws % RENEW_EVERY == RENEW_EVERY - 1:
             self._renew(RENEWED)
         self._draws += 1
-        chosen = [self._kept[i] for i in self._rng.choice(len(self._kept), count, replace=False)]
+        more = count > len(self._kept)  # as several devices may want
+        chosen = [self._kept[i] for i in self._rng.choice(len(self._kept), count, replace=more)]
         return Batch(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
 
     def _renew(self, count: int) -> None:

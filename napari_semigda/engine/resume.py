@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ EVERY = 8.0
 _SHARE = 1 / 50  # of the time that checkpoints may take
 _KEY = "semigda-run"
 _LOOKED_AT = 64 * 2**20  # bytes of all images together that the digest takes in; of more, every so manieth pixel
-_FREE = {"device", "compile"}  # settings that a run may go on without
+_FREE = {"device", "compile", "devices", "nodes"}  # settings that a run may go on without
 
 
 def place_beside(model: Path) -> Path:
@@ -132,10 +133,22 @@ def found(request: TrainRequest) -> bool:
 # ---- what a run is --------------------------------------------------------------------------------------------------
 
 
-def _state_of(run: Round) -> dict[str, Any]:
+def _random_numbers(run: Round) -> dict[str, Any]:
+    """Where the random numbers are."""
     random = {"numpy": run.rng.bit_generator.state, "torch": torch.get_rng_state()}
     if run.device.type == "cuda":
         random["cuda"] = torch.cuda.get_rng_state(run.device)
+    return random
+
+
+def _set_random_numbers(run: Round, random: Mapping[str, Any]) -> None:
+    run.rng.bit_generator.state = random["numpy"]
+    torch.set_rng_state(random["torch"])
+    if run.device.type == "cuda" and "cuda" in random:
+        torch.cuda.set_rng_state(random["cuda"], run.device)
+
+
+def _state_of(run: Round) -> dict[str, Any]:
     return {
         "device": run.device.type,
         "plan": asdict(run.plan),
@@ -150,7 +163,7 @@ def _state_of(run: Round) -> dict[str, Any]:
         "taught": run.taught,
         "refit_from": run.refit_from,
         "note": run.reporter.note,
-        "random": random,
+        "random": _random_numbers(run),
     }
 
 
@@ -161,6 +174,7 @@ def planned(state: Mapping[str, Any]) -> tuple[Plan, View, float]:
 
 def restore(run: Round, state: Mapping[str, Any]) -> None:
     """Bring a round, made anew from the same request, to where it was; random numbers come last."""
+    run.clock.load_state(state["clock"])
     run.learner.load_state(state["learner"])
     run.examiner.load_state(state["examiner"])
     run.model.v_share = state["v_share"]
@@ -169,11 +183,20 @@ def restore(run: Round, state: Mapping[str, Any]) -> None:
         run.let_held_out_help()
     run.objective.load_state(state["objective"])
     run.pseudo_steps, run.taught, run.reporter.note = state["pseudo_steps"], state["taught"], state["note"]
-    random = state["random"]
-    run.rng.bit_generator.state = random["numpy"]
-    torch.set_rng_state(random["torch"])
-    if run.device.type == "cuda" and "cuda" in random:
-        torch.cuda.set_rng_state(random["cuda"], run.device)
+    _set_random_numbers(run, state["random"])
+
+
+def catch_up(run: Round) -> None:
+    """Bring all processes of a run to where the first is, after a step that broke off at another place in each."""
+    if run.several.count == 1:
+        return
+    state = {"learner": run.learner.state(), "objective": run.objective.state(), "random": _random_numbers(run)}
+    tensors: dict[str, Tensor] = {}
+    packed, tensors = run.several.same((_pack(state, tensors), tensors))
+    state = _unpack(packed, SimpleNamespace(get_tensor=tensors.__getitem__))
+    run.learner.load_state(state["learner"])
+    run.objective.load_state(state["objective"])
+    _set_random_numbers(run, state["random"])
 
 
 # ---- whose it is ----------------------------------------------------------------------------------------------------

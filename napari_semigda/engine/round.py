@@ -27,21 +27,23 @@ import torch
 from napari_semigda.engine.appearance import reading_of
 from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
-from napari_semigda.engine.device import describe_device, pick_device
 from napari_semigda.engine.ending import choose_weights, verdict
+from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.learner import Learner
 from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.objective import Objective
+from napari_semigda.engine.outset import choose_plan
 from napari_semigda.engine.pace import measure_pace
-from napari_semigda.engine.planner import BATCH, Pace, Plan, make_plan, smaller, tail_seconds, training_seconds
+from napari_semigda.engine.planner import Pace, smaller, tail_seconds, training_seconds
 from napari_semigda.engine.pose import averaging_pose
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.record import header_of
 from napari_semigda.engine.reporter import Reporter
-from napari_semigda.engine.resume import Checkpoints, planned, restore
+from napari_semigda.engine.resume import Checkpoints, catch_up, restore
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock, Events, OpenEnd
+from napari_semigda.engine.several import ALONE, Alone
 from napari_semigda.engine.trouble import ran_out_of_memory
 from napari_semigda.engine.types import EngineError, Prediction, Report, Stage, TrainRequest
 from napari_semigda.engine.validate import Examiner, hold_out, neighbours_of
@@ -69,6 +71,8 @@ class Round:
         Index of the plane to preview, None for no previews.
     saved
         The state of a run of this request that was cut off, see `resume`.
+    several
+        The processes that go through this round together, each with a round of its own.
     """
 
     def __init__(
@@ -78,32 +82,40 @@ class Round:
         stopped: Callable[[], bool],
         in_view: Callable[[], int | None],
         saved: Mapping[str, Any] | None = None,
+        several: Alone = ALONE,
     ) -> None:
         self.request, self.settings, self.clock = request, request.settings, clock
         self.planes = request.planes
-        self._stopped, self._in_view = stopped, in_view
-        self.device = pick_device(self.settings.device)
-        torch.manual_seed(self.settings.seed)
-        self.rng = np.random.default_rng(self.settings.seed)
-        self._start_model()
-        self.learner = Learner(self.model, correction=bool(self.earlier))
-        self.average = self.learner.average
-        self._choose_planes()
-        self._make_plan(saved)
+        self._stopped, self._in_view, self.several = stopped, in_view, several
+        with several.together():
+            self.device = several.device(self.settings.device)
+            torch.manual_seed(self.settings.seed)
+            self.rng = np.random.default_rng(self.settings.seed)
+            self._start_model()
+            self.learner = Learner(self.model, bool(self.earlier), several)
+            self.average = self.learner.average
+            self._choose_planes()
+        self.plan, self.view, self.width = several.told(lambda: choose_plan(self, saved))
+        with several.together():
+            self._get_ready(saved)
+
+    # ---- setting up ---------------------------------------------------------------------------------------------
+
+    def _get_ready(self, saved: Mapping[str, Any] | None) -> None:
+        """All that hangs on the plan."""
         torch.manual_seed(self.settings.seed)  # a replay measures nothing, so measuring must leave no trace
         self.objective = self._make_objective(self.plan.batch, self.rng)
+        self.objective.several = self.several
         self.examiner = Examiner(
-            self.planes, self.held_out, self.reader, self.view, self.table, keep_start=request.keep_start
+            self.planes, self.held_out, self.reader, self.view, self.table, keep_start=self.request.keep_start
         )
         self.reporter = Reporter(self.clock, self.plan, self.examiner, self.objective, self._checked, self._predicted)
         self.pseudo_steps = 0  # with pseudo-masks so far
         self.taught = 0  # steps of stage 2 that went well
         self.refit_from: Mapping[str, Any] | None = None  # random numbers when held-out images joined
-        self.checkpoints = Checkpoints(request.checkpoint)
+        self.checkpoints = Checkpoints(self.request.checkpoint if self.several.first else None)
         if saved is not None:
             restore(self, saved)
-
-    # ---- setting up ---------------------------------------------------------------------------------------------
 
     def _start_model(self) -> None:
         """A new network, or the last round's; classes are colours, so new ones need no new weights."""
@@ -140,37 +152,8 @@ class Round:
         self.resting = neighbours_of(self.planes, self.held_out)
         self.teaching = [i for i in painted if i not in self.held_out and i not in self.resting]
 
-    def _make_plan(self, saved: Mapping[str, Any] | None) -> None:
-        """What this machine can do in the user's time; in a replay, what the earlier run did."""
-        if self.request.plan:
-            header = read_header(self.request.plan)
-            self.plan, self.view = Plan.of(header, self.request.plan), View.of_model(header)
-            if not self.plan.fractions:
-                raise EngineError(f"{self.request.plan} was stopped before its first step: there is nothing to repeat.")
-            self.clock.replay(self.plan.fractions, self.plan.checks)
-        if saved is not None:
-            self.plan, self.view, self.width = planned(saved)
-            self.clock.load_state(saved["clock"])
-            if self.device.type == "cpu" != saved["device"]:  # what a graphics card takes at once is too much here
-                self.plan = replace(self.plan, batch=min(self.plan.batch, BATCH))
-        if self.request.plan or saved is not None:
-            return
-        training = self.earlier.get("training", {})
-        here = training.get("device"), training.get("settings", {}).get("clock")
-        known = here == (describe_device(self.device), self.settings.clock)
-        self.plan = make_plan(
-            self.settings,
-            self.view.crop,
-            self._measure_pace,
-            self._seconds_left,
-            correction=bool(self.earlier),
-            before=Plan.of(self.earlier, self.request.init) if known else None,
-        )
-        if self.plan.crop != self.view.crop:
-            self.view, self.width = choose_view(self.planes, self.reader, self.plan.crop)
-            self.plan = replace(self.plan, crop=self.view.crop)
-
-    def _measure_pace(self, batch: int) -> Pace:
+    def measure_pace(self, batch: int) -> Pace:
+        """Seconds of a step of so many crops, or as many as there is memory for."""
         rng = np.random.default_rng(0)
         picture = self.reader.whole(self.teaching[0], self.view.scale)
         objective_of = lambda crops: self._make_objective(crops, rng)  # noqa: E731
@@ -180,10 +163,10 @@ class Round:
             if batch == 1 or not ran_out_of_memory(error):
                 raise
         self.learner.free()
-        pace = self._measure_pace(batch // 2)
+        pace = self.measure_pace(batch // 2)
         return replace(pace, step=2 * pace.step, room=1.0)
 
-    def _seconds_left(self, pace: Pace) -> float:
+    def seconds_left(self, pace: Pace) -> float:
         """Take what follows the last step off the training; return what is sure to come of that."""
         started, share = self.clock.elapsed, OpenEnd.least if self.settings.until_best else 1.0
         tail = tail_seconds(pace, self._checked, self._predicted)
@@ -218,10 +201,10 @@ class Round:
             checks.due(fraction), refit.due(fraction)
         if self.earlier and not self.clock.step:
             yield from self._check(start=True)
-        while (fraction := self.clock.fraction()) < 1 and not self._stopped() and not self.learner.given_up:
+        while (fraction := self._fraction()) < 1 and not self.learner.given_up:
             if checks.due(fraction):
                 yield from self._check()
-            if self.clock.ask_whether_it_improves():
+            if self.several.same(self.clock.ask_whether_it_improves()):
                 yield from self._check()
                 self.clock.note(self._standing())
             if refit.due(fraction):
@@ -235,6 +218,11 @@ class Round:
             self.checkpoints.step(self)
             yield from self._progress(stage)
         yield from self._finish()
+
+    def _fraction(self) -> float:
+        """How far the run is, 0..1; 1 as well where somebody wants it to stop."""
+        mine = self.clock.fraction() if self.several.first else 0.0
+        return self.several.most(1.0 if self._stopped() else mine)
 
     def _describe(self) -> str:
         """What was read from the painted masks, for the dock."""
@@ -268,12 +256,17 @@ class Round:
         """Dice on the held-out images, as long as they are kept back; the best weights are remembered."""
         if self.examiner.held_out and not self.refitted:
             yield self.reporter.report("checking", "Checking the masks on images kept back…")
-            if not start:
-                self.examiner.examine(self.model, self.average)
-            elif [entry["id"] for entry in self.earlier["classes"]] == list(self.table.ids):
-                known = {*self.earlier["training"].get("trained_on", ())}
-                new = [i for i in self.teaching if self.planes[i].name not in known]
-                self.examiner.begin(self.model, self.average, new, self._time_to_look())
+            self.model.v_share = self.several.told(lambda: self._examine(start))
+
+    def _examine(self, start: bool) -> float:
+        """Let the examiner look at the averaged weights; returns what branch V counts from now on."""
+        if not start:
+            self.examiner.examine(self.model, self.average)
+        elif [entry["id"] for entry in self.earlier["classes"]] == list(self.table.ids):
+            known = {*self.earlier["training"].get("trained_on", ())}
+            new = [i for i in self.teaching if self.planes[i].name not in known]
+            self.examiner.begin(self.model, self.average, new, self._time_to_look())
+        return self.model.v_share
 
     def _time_to_look(self) -> Callable[[], bool]:
         """Whether one more painted image can be held against its mask; the answer turns to no quite soon."""
@@ -311,19 +304,24 @@ class Round:
         return to_prediction(belief, self.planes[index], index, self.table)
 
     def _finish(self) -> Iterator[Report]:
-        if self.learner.given_up and not self.taught and not self.earlier:
-            raise EngineError("Training diverged (the loss is not a number). Start again, or remove odd images.")
+        with self.several.together():
+            if self.learner.given_up and not self.taught and not self.earlier:
+                raise EngineError("Training diverged (the loss is not a number). Start again, or remove odd images.")
         stage: Stage = "stopped" if self.clock.fraction() < 1 else "done"
         if self.clock.step or not self.earlier:
             yield from self._check()
-        examiner = self.examiner
-        examiner.look_at_paint(self.model, self.average, self.teaching, self._time_to_look())
-        choose_weights(self)
-        findings = examiner.findings()
-        with self.average.applied():
-            save_model(self.request.out, self.model, header_of(self, findings), examiner.best)
-        self.checkpoints.drop()
+        findings = self.several.told(self._save)
         yield self.reporter.report(stage, verdict(self, findings), model=self.request.out, findings=findings)
+
+    def _save(self) -> Findings:
+        """Write the model; returns what there is to judge the round by."""
+        self.examiner.look_at_paint(self.model, self.average, self.teaching, self._time_to_look())
+        choose_weights(self)
+        findings = self.examiner.findings()
+        with self.average.applied():
+            save_model(self.request.out, self.model, header_of(self, findings), self.examiner.best)
+        self.checkpoints.drop()
+        return findings
 
     # ---- one step -----------------------------------------------------------------------------------------------
 
@@ -332,7 +330,7 @@ class Round:
         try:
             good = self.learner.step(learn(ramp))
         except Exception as error:
-            plan = smaller(self.plan) if ran_out_of_memory(error) else None
+            plan = smaller(self.plan, self.several.count) if ran_out_of_memory(error) else None
             if plan is None:
                 raise
         else:
@@ -342,5 +340,6 @@ class Round:
         self.plan, self.view = plan, replace(self.view, crop=plan.crop)
         self.learner.free()  # not before the error, which holds on to what the step had made
         self.objective.resize(plan.batch, self.view)
+        catch_up(self)
         pieces = f"{plan.batch} piece{'s' if plan.batch > 1 else ''} of {plan.crop} x {plan.crop} pixels"
         self.reporter.note = f"Memory ran out, so training goes on with {pieces} at a time."

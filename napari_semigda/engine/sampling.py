@@ -102,9 +102,14 @@ class CropSampler:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def draw(self, count: int) -> Batch:
-        """`count` crops; planes without a mask come with weight 0."""
-        crops = [self._crop(*self._spot()) for _ in range(count)]
+    def draw(self, count: int, share: slice = slice(None)) -> Batch:
+        """`count` crops; planes without a mask come with weight 0.
+
+        Outside of `share` crops are chosen but not cut: they are black, with weight 0.
+        """
+        windows = [self._window(*self._spot()) for _ in range(count)]
+        wanted = range(count)[share]
+        crops = [self._cut(*window) if i in wanted else self._black() for i, window in enumerate(windows)]
         image, target, weight = zip(*crops, strict=True)
         return Batch(torch.stack(image), torch.stack(target), torch.stack(weight))
 
@@ -135,9 +140,12 @@ class CropSampler:
             return index, self._rng.choice(points[self._rng.choice(list(points))])
         return index, None
 
-    def _crop(self, index: int, centre: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _window(self, index: int, centre: np.ndarray | None) -> tuple[int, int, int, int]:
+        """The plane, and top, left and side of the square that makes a crop."""
         side = max(8, round(self.view.crop / self.view.scale / self._rng.uniform(*_ZOOM)))
-        top, left = self._place(index, side, centre)
+        return index, *self._place(index, side, centre), side
+
+    def _cut(self, index: int, top: int, left: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
         crop = self.view.crop
         image = resize_picture(self._reader.window(index, top, left, side, side), (crop, crop))
         mask = self._planes[index].mask
@@ -145,6 +153,10 @@ class CropSampler:
             return image, torch.zeros(crop, crop, dtype=torch.int64), torch.zeros(crop, crop)
         target, weight = self._table.indices(read_reflected(np.asarray(mask), top, left, side, side))
         return image, _nearest(target, crop).long(), _nearest(weight, crop)
+
+    def _black(self) -> tuple[Tensor, Tensor, Tensor]:
+        crop = self.view.crop
+        return torch.zeros(3, crop, crop), torch.zeros(crop, crop, dtype=torch.int64), torch.zeros(crop, crop)
 
     def _place(self, index: int, side: int, centre: np.ndarray | None) -> tuple[int, int]:
         """Top left corner of a window: with the centre somewhere in its middle half, or anywhere."""

@@ -20,16 +20,24 @@ from napari_semigda.engine.check import check_request
 from napari_semigda.engine.device import pick_device
 from napari_semigda.engine.round import Round
 from napari_semigda.engine.schedule import Clock
+from napari_semigda.engine.several import ALONE, Alone
 from napari_semigda.engine.trouble import lost_device, ran_out_of_memory
 from napari_semigda.engine.types import EngineError, Report, TrainRequest
 
 
 class Trainer:
-    """Runs one round. `stop` and `look_at` may be called from other threads."""
+    """Runs one round. `stop` and `look_at` may be called from other threads.
+
+    Parameters
+    ----------
+    several
+        The processes that run it together, see `several.begin`; each has a trainer, and is given the same request.
+    """
 
     rounds = Round  # what a round is: benchmarks leave parts of it out
 
-    def __init__(self) -> None:
+    def __init__(self, several: Alone = ALONE) -> None:
+        self._several = several
         self._stopping = threading.Event()
         self._in_view: int | None = None
         self.device = "auto"
@@ -61,14 +69,16 @@ class Trainer:
         self._stopping.clear()
         self.device, clock = request.settings.device, Clock(request.settings)
         try:
-            request, warnings = check_request(request)
+            with self._several.together():
+                request, warnings = check_request(request)
             yield Report("starting", message=" ".join(warnings) or "Starting…")
-            saved = resume.read(request) if request.resume else None
+            self._compare(request)
+            saved = self._several.told(lambda: resume.read(request)) if request.resume else None
             try:
                 yield from self._round(request, clock, saved)
                 return
             except Exception as error:
-                why = _card_failed(request, error)
+                why = _card_failed(request, error) if self._several.count == 1 else ""
                 if not why:
                     raise
             yield from self._on_the_cpu(request, why)
@@ -80,7 +90,22 @@ class Trainer:
             raise EngineError(f"Training stopped because of an error inside the engine: {error}") from error
 
     def _round(self, request: TrainRequest, clock: Clock, saved: Mapping[str, Any] | None) -> Iterator[Report]:
-        yield from self.rounds(request, clock, self._stopping.is_set, lambda: self._in_view, saved).run()
+        told = self._stopping.is_set, lambda: self._in_view
+        yield from self.rounds(request, clock, *told, saved, self._several).run()
+
+    def _compare(self, request: TrainRequest) -> None:
+        """Several computers must have the same images and masks, or they would learn from something else each."""
+        if self._several.count == 1:
+            return
+        with self._several.together():
+            mine = resume.digest(request)
+        others = self._several.same(mine)
+        with self._several.together():
+            if mine != others:
+                raise EngineError(
+                    f"Process {self._several.rank + 1} has other images, masks or settings than the first, or another "
+                    "version of this program: make them the same on all computers."
+                )
 
     def _on_the_cpu(self, request: TrainRequest, why: str) -> Iterator[Report]:
         """The same round from its last checkpoint, or anew where there is none that fits."""

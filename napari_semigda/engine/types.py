@@ -69,10 +69,12 @@ class Settings:
     max_steps: int | None = None  # stop after so many steps instead of by the clock (tests, replays)
     clock: Literal["wall", "cpu"] = "wall"  # "cpu" counts process CPU seconds, so a busy machine changes nothing
     crop: int | None = None  # side of the training crop in pixels; None: from the painted masks and this machine
-    batch: int | None = None  # crops a step; None: what suits this machine
+    batch: int | None = None  # crops a step on each device; None: what suits this machine
     compile: bool = False  # torch.compile: faster steps on a GPU after a minute of compiling; for long runs
     channels: tuple[int, ...] = ()  # of the images, counted from 1, three at most; none: the first three
     contrast: ContrastName = "auto"  # whose percentiles are black and white; auto: what makes classes look most alike
+    devices: int = 1  # processors or graphics cards of each computer that learn together, see `several`
+    nodes: int = 1  # computers that do
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))  # JSON knows lists only

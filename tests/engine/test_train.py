@@ -328,8 +328,8 @@ def test_measuring_leaves_no_trace(tmp_path, monkeypatch):
         before.update({name: weight.detach().clone() for name, weight in self.model.named_parameters()})
         return measure(self, batch)
 
-    measure = Round._measure_pace
-    monkeypatch.setattr(Round, "_measure_pace", look)
+    measure = Round.measure_pace
+    monkeypatch.setattr(Round, "measure_pace", look)
     monkeypatch.setattr(Round, "run", lambda self: iter([self]))
     *_, made = Trainer().fit(TrainRequest(planes, tmp_path / "m", Settings(minutes=1, crop=64)))
     assert made.plan.step_seconds > 0
