@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_semigda.batch import run_batch
+from napari_semigda.child import FILES
 from napari_semigda.engine.findings import Findings, Painted
 from napari_semigda.engine.metrics import Score
 from napari_semigda.engine.types import EngineError, Prediction, Report
@@ -131,4 +131,4 @@ def misbehave(wish):
 
 
 if __name__ == "__main__":
-    run(FakeEngine(), run_batch)
+    run(FakeEngine(), FILES)

@@ -5,8 +5,8 @@ Neither torch nor Qt is imported here, so that those who only write blocks need 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,3 +77,41 @@ def places(size: tuple[int, ...], columns: int) -> Iterator[list[Place]]:
                 )
                 for column in range(first, min(first + columns, across))
             ]
+
+
+class Window:
+    """A part of a large image, as an image of its own; its black and white are those of the whole.
+
+    Parameters
+    ----------
+    whole : array-like
+        (H, W) or (H, W, C), read through ``whole[rows, columns]``.
+    area : sequence of int
+        Its first row and column, and those behind its last.
+    """
+
+    by_parts = True
+
+    def __init__(self, whole: Any, area: Sequence[int]) -> None:
+        self.whole = whole
+        self.area: tuple[int, int, int, int] = tuple(map(int, area))
+        top, left, bottom, right = self.area
+        if not (0 <= top < bottom <= whole.shape[0] and 0 <= left < right <= whole.shape[1]):
+            raise ValueError(f"{self.area} is no part of {tuple(whole.shape)}")
+        self.shape: tuple[int, ...] = (bottom - top, right - left, *whole.shape[2:])
+        self.dtype = np.dtype(whole.dtype)
+        self.ndim = len(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:, :], dtype=dtype)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        key = key if isinstance(key, tuple) else (key,)
+        slices = (*key[:2], slice(None))[:2]
+        if not all(isinstance(at, slice) and (at.step or 1) > 0 for at in slices):
+            return np.asarray(self)[key]
+        top, left, bottom, right = self.area
+        places = (range(top, bottom)[slices[0]], range(left, right)[slices[1]])
+        return np.asarray(self.whole[tuple(slice(at.start, at.stop, at.step) for at in places)])[
+            (slice(None), slice(None), *key[2:])
+        ]

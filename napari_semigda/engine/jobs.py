@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from napari_semigda.engine.answers import batch_to_json, outcome_to_json, prediction_to_json, report_to_json
 from napari_semigda.engine.exchange import Job, Outcome, Resume, Standing, checkpoint_of, read_job
+from napari_semigda.engine.handover import OpenPlace
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Plane, Report, TrainRequest
 from napari_semigda.engine.verdict import worse
 
@@ -21,6 +22,15 @@ BATCH_S = 0.2  # between two words about a batch
 
 Batch = Callable[[BatchRequest, Any, Callable[[], bool]], Iterator[BatchReport]]
 """Takes a request, a predictor and whether to stop."""
+
+
+class Files(NamedTuple):
+    """What is done with files; they are above the engine, so it is told from there."""
+
+    batch: Batch | None = None
+    """Does what a `BatchRequest` asks for."""
+    opener: Callable[[], OpenPlace] | None = None
+    """Makes what finds large images that are not copied, for one job."""
 
 
 class Engine(Protocol):
@@ -45,14 +55,14 @@ class Jobs:
         What trains and predicts.
     say : callable
         Takes one thing to say as keywords, ``kind`` among them.
-    batch : callable, optional
-        Does what a `BatchRequest` asks for. Files are above the engine, so it is told from there.
+    files : Files, optional
+        What is done with files.
     """
 
-    def __init__(self, engine: Engine, say: Callable[..., Any], batch: Batch | None = None) -> None:
+    def __init__(self, engine: Engine, say: Callable[..., Any], files: Files = Files()) -> None:  # noqa: B008 - frozen
         self._engine = engine
         self._say = say
-        self._run_batch = batch
+        self._files = files
         self._stop = threading.Event()
         self._trainer: Any = None
         self._view: int | None = None  # None: nobody looked since the job came
@@ -84,7 +94,7 @@ class Jobs:
 
         With `resume`, a training goes on from its checkpoint, from its start where there is none.
         """
-        job = read_job(path)
+        job = read_job(path, self._files.opener and self._files.opener())
         if self._view is None:
             self._view = job.view
         answers = path.parent / f"round-{job.generation}"
@@ -151,7 +161,7 @@ class Jobs:
 
     def _batch(self, request: BatchRequest) -> Outcome:
         """Run files through a model; a few words a second."""
-        if self._run_batch is None:
+        if self._files.batch is None:
             raise EngineError("This process does no batches: restart the viewer.")
         predictor = self._engine.predictor(request.model, request.device)
         report, failed, told, due = BatchReport(len(request.images)), [], 0, 0.0
@@ -159,7 +169,7 @@ class Jobs:
         def tell() -> None:
             self._say(kind="batch", **batch_to_json(replace(report, failed=tuple(failed[told:]))))
 
-        for report in self._run_batch(request, predictor, self._stop.is_set):
+        for report in self._files.batch(request, predictor, self._stop.is_set):
             failed += report.failed
             if time.monotonic() >= due:
                 tell()

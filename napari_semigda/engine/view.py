@@ -117,13 +117,18 @@ class PlaneReader:
 
     def own_contrasts(self, index: int) -> tuple[Contrast, ...]:
         """The same of the plane by itself, found once."""
-        if index not in self._own:
-            self._own[index] = self.rule.own_contrasts(self._pixels(index))
-        return self._own[index]
+        whole = getattr(self._planes[index].image, "whole", None)  # that many planes may be parts of
+        key = index if whole is None else -1 - id(whole)
+        if key not in self._own:
+            self._own[key] = self.rule.own_contrasts(self._pixels(index) if whole is None else whole)
+        return self._own[key]
 
     def is_flat(self, index: int) -> bool:
         """Whether the plane holds one value only, in every channel that is seen."""
-        return all(low >= high for low, high in self.own_contrasts(index))
+        own = self.own_contrasts(index)
+        if hasattr(self._planes[index].image, "whole"):
+            own = self.rule.own_contrasts(self._pixels(index))
+        return all(low >= high for low, high in own)
 
     def glimpse(self, index: int) -> Tensor:
         """(3, h, w) float32 in [0, 1], about `_GLIMPSE` pixels a side: every so manieth pixel, so that it is quick."""
