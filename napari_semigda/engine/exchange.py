@@ -41,6 +41,8 @@ class PredictRequest:
     planes: tuple[Plane, ...]
     model: Path
     device: str = "auto"
+    masks: Path | None = None  # a folder that masks of large images grow in, instead of coming as a whole
+    shape: tuple[int, ...] = ()  # of these: (..., H, W)
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ def _describe(job: Job) -> dict[str, Any]:
         paths = {"model": str(request.model), "out": str(request.out), "images": [str(path) for path in request.images]}
         return common | {"do": "batch", "batch": asdict(request) | paths}
     if isinstance(request, PredictRequest):
-        return common | {"do": "predict", "model": str(request.model), "device": request.device}
+        growing = {"masks": None if request.masks is None else str(request.masks), "shape": list(request.shape)}
+        return common | {"do": "predict", "model": str(request.model), "device": request.device, **growing}
     return common | {
         "do": "train",
         "out": str(request.out),
@@ -245,7 +248,9 @@ def _job(content: dict[str, Any], folder: Path, open_place: OpenPlace | None) ->
         for entry in content["planes"]
     )
     if content["do"] == "predict":
-        request = PredictRequest(tuple(planes), Path(content["model"]), content["device"])
+        masks = None if content["masks"] is None else Path(content["masks"])
+        device, shape = content["device"], tuple(map(int, content["shape"]))
+        request = PredictRequest(tuple(planes), Path(content["model"]), device, masks, shape)
     elif content["do"] == "batch":
         request = _batch(content["batch"])
     else:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from napari_semigda.engine.answers import batch_to_json, outcome_to_json, prediction_to_json, report_to_json
-from napari_semigda.engine.exchange import Job, Outcome, Resume, Standing, checkpoint_of, read_job
+from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Resume, Standing, checkpoint_of, read_job
 from napari_semigda.engine.handover import OpenPlace
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Plane, Report, TrainRequest
 from napari_semigda.engine.verdict import worse
 
 BATCH_S = 0.2  # between two words about a batch
+GROWN_S = 0.4  # between two words about masks that grow: the viewer reads what is in view after each
 
 Batch = Callable[[BatchRequest, Any, Callable[[], bool]], Iterator[BatchReport]]
 """Takes a request, a predictor and whether to stop."""
@@ -29,6 +30,8 @@ class Files(NamedTuple):
 
     batch: Batch | None = None
     """Does what a `BatchRequest` asks for."""
+    grow: Callable[[PredictRequest, Any, Callable[[], bool], Callable[[], int]], Iterator[float]] | None = None
+    """Has masks of large images grow: takes a request, a predictor, whether to stop and which plane is in view."""
     opener: Callable[[], OpenPlace] | None = None
     """Makes what finds large images that are not copied, for one job."""
 
@@ -105,7 +108,10 @@ class Jobs:
                 outcome = self._batch(job.request)
             else:
                 predictor = self._engine.predictor(job.request.model, job.request.device)
-                skipped = self._predict(predictor, job.request.planes, answers)
+                if job.request.masks is not None:
+                    skipped = self._grow(job.request, predictor, answers)
+                else:
+                    skipped = self._predict(predictor, job.request.planes, answers)
                 stopped = self._stop.is_set()
                 outcome = Outcome(job.request.model, stopped, skipped=skipped, classes=predictor.classes)
         finally:
@@ -158,6 +164,20 @@ class Jobs:
             report = replace(said, stage="predicting", fraction=done / len(planes), preview=None, message="")
             self._report(replace(report, elapsed=said.elapsed + elapsed, remaining=remaining), answers)
         return tuple(skipped)
+
+    def _grow(self, request: PredictRequest, predictor: Any, answers: Path) -> tuple[str, ...]:
+        """Predict large planes into a folder; a few words a second, after each of which there is more to see."""
+        if self._files.grow is None:
+            raise EngineError("This process writes no masks: restart the viewer.")
+        before, began, due = None, time.monotonic(), 0.0
+        for fraction in self._files.grow(request, predictor, self._stop.is_set, lambda: self._view):
+            before = fraction if before is None else before
+            elapsed = time.monotonic() - began
+            if time.monotonic() >= due or fraction == 1:
+                remaining = elapsed / (fraction - before) * (1 - fraction) if fraction > before else None
+                self._report(Report("predicting", fraction=fraction, elapsed=elapsed, remaining=remaining), answers)
+                due = time.monotonic() + GROWN_S
+        return ()
 
     def _batch(self, request: BatchRequest) -> Outcome:
         """Run files through a model; a few words a second."""

@@ -183,10 +183,13 @@ def channel_count(image: Any) -> int:
     return image.shape[2] if len(image.shape) == 3 else 1
 
 
-def to_picture(image: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) of any real dtype -> (H, W, 3) uint8: what the networks see where nothing was chosen."""
+def to_picture(image: np.ndarray, of: Any = None) -> np.ndarray:
+    """(H, W) or (H, W, C) of any real dtype -> (H, W, 3) uint8: what the networks see where nothing was chosen.
+
+    Black and white are those of the image itself, or of the one that it is a part `of`.
+    """
     rule = choose_input([Plane("", image)])
-    unit = rule.to_unit(image, rule.contrasts(image))
+    unit = rule.to_unit(image, rule.contrasts(image if of is None else of))
     return np.round(unit.transpose(1, 2, 0) * 255).astype(np.uint8)
 
 

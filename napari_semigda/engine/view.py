@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from napari_semigda.engine.blocks import Window
 from napari_semigda.engine.normalise import Contrast, Input
 from napari_semigda.engine.pose import ALL_POSES, legal_poses, spread
 from napari_semigda.engine.types import Plane
@@ -126,7 +127,7 @@ class PlaneReader:
     def is_flat(self, index: int) -> bool:
         """Whether the plane holds one value only, in every channel that is seen."""
         own = self.own_contrasts(index)
-        if hasattr(self._planes[index].image, "whole"):
+        if isinstance(self._planes[index].image, Window):
             own = self.rule.own_contrasts(self._pixels(index))
         return all(low >= high for low, high in own)
 
@@ -159,7 +160,8 @@ class PlaneReader:
             return pixels  # huge: read through windows, never whole
         pixels = np.asarray(pixels)
         self._arrays[index] = pixels
-        while sum(a.nbytes for a in self._arrays.values()) > _CACHE_BYTES:
+        part = isinstance(self._planes[index].image, Window)  # of an image that nobody expects to be in memory
+        while sum(a.nbytes for a in self._arrays.values()) > (_CACHE_BYTES // 8 if part else _CACHE_BYTES):
             self._arrays.popitem(last=False)
         return pixels
 

@@ -1,6 +1,7 @@
 """Files that napari cannot read by itself, or not with the size of their pixels and their channels, as layers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
+from napari_semigda.engine.blocks import is_large
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats import LazyImage, Source, is_image, open_source, stem_of
-from napari_semigda.store.stack import FileStack, StackPlane
+from napari_semigda.store.stack import FileStack, LevelStack, StackPlane
 
 KEY = "semigda_channels"
 """In the metadata of a layer that `channels_together` has dealt with."""
@@ -39,15 +41,16 @@ def image_reader(path: str | list[str]) -> Callable[[Any], list[tuple]] | None:
 
 def _layer(
     sources: list[Source], say: Callable[[str], object] = lambda sentence: None
-) -> tuple[FileStack, dict[str, Any], str]:
-    """The planes of some files as one lazy layer, with the size that the first one tells."""
+) -> tuple[FileStack | list[LevelStack], dict[str, Any], str]:
+    """The planes of some files as one lazy layer, with the size that the first one tells; large ones in resolutions."""
     first = sources[0]
     planes = [
         StackPlane(image.name, source.path.name if len(source.planes) > 1 else "", image, source.window)
         for source in sources
         for image in source.planes
     ]
-    stack = FileStack(planes, say)
+    levels = _levels(planes, say)
+    stack = levels[0] if levels else FileStack(planes, say)
     known = first.spacing is not None and all(source.spacing == first.spacing for source in sources)
     alone = len(sources) == 1
     deep = known and alone and first.depth is not None and first.volumes == 1
@@ -55,13 +58,28 @@ def _layer(
     options = {
         "name": stem_of(first.path),
         "rgb": stack.rgb,
-        "multiscale": False,
-        "contrast_limits": None if stack.rgb else stack.limits(),
+        "multiscale": bool(levels),
+        "contrast_limits": None if stack.rgb else (levels or [stack])[-1].limits(),
         "scale": (first.depth if deep else 1.0, *(first.spacing if known else (1.0, 1.0))),
         "units": (unit if deep else "pixel", unit, unit),
         "axis_labels": ((alone and first.axis) or "image", "y", "x"),
     }
-    return stack, options, "image"
+    if levels and len(planes) == 1:
+        options |= {key: options[key][1:] for key in ("scale", "units", "axis_labels")}
+    return levels or stack, options, "image"
+
+
+def _levels(planes: list[StackPlane], say: Callable[[str], object]) -> list[LevelStack]:
+    """Large images in the resolutions that their files have, finest first; none where all are small or one has none."""
+    finest = [plane.image for plane in planes]
+    count = min(len(image.coarser) for image in finest)
+    if not count or not any(is_large(image.shape) for image in finest):
+        return []
+    levels = [finest, *([image.coarser[at] for image in finest] for at in range(count))]
+    return [
+        LevelStack([replace(plane, image=image) for plane, image in zip(planes, level, strict=True)], finest, say)
+        for level in levels
+    ]
 
 
 def channels_together(viewer: Any, layer: Image) -> Image:
@@ -73,9 +91,9 @@ def channels_together(viewer: Any, layer: Image) -> Image:
     """
     from napari.utils.notifications import show_info
 
-    if layer.rgb or layer.ndim < 3 or KEY in layer.metadata or isinstance(layer.data, FileStack):
-        return layer
     data = layer.data[0] if layer.multiscale else layer.data
+    if layer.rgb or layer.ndim < 3 or KEY in layer.metadata or isinstance(data, FileStack):
+        return layer
     made = _of_file(layer, data.shape) or _of_axes(layer, data)
     if made is None:
         return layer

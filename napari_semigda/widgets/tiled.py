@@ -1,0 +1,62 @@
+"""Large images as a layer of tiles, when they are chosen to be painted and trained on."""
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+
+from napari_semigda.engine.types import EngineError
+from napari_semigda.stacks import ImageStack
+from napari_semigda.tiling import can_cut, cut, tile_at
+from napari_semigda.widgets import place
+from napari_semigda.widgets.words import tiles_made
+
+KEY = "semigda_tiles"
+"""In the metadata of a layer of tiles: the unique id of the layer that they are of."""
+
+
+def as_tiles(viewer: Any, layer: Image) -> Image:
+    """The layer to work on when `layer` is chosen: its tiles where it is too large to be painted as one image.
+
+    Nothing is read. The tiles begin with the one that is in the middle of the view.
+    """
+    from napari.utils.notifications import show_info
+
+    known = [x for x in viewer.layers if x.metadata.get(KEY) == str(layer.unique_id)]
+    if known:
+        return known[0]
+    data = layer.data[0] if layer.multiscale else layer.data
+    if isinstance(data, np.ndarray) or KEY in layer.metadata:
+        return layer
+    try:
+        whole = ImageStack(layer.name, data, layer.rgb, axis="")
+    except EngineError:  # said by whoever works on it
+        return layer
+    planes = [whole.plane(index) for index in range(len(whole))]
+    if not can_cut(planes):
+        return layer
+    spot = layer.world_to_data(viewer.camera.center[-layer.ndim :])[-2:]
+    shown = place.plane_in_view(viewer, layer, whole)
+    stack = cut(planes)
+    made = Image(stack, **_look(layer, stack.rgb))
+    layer.visible = False
+    viewer.add_layer(made)
+    viewer.dims.set_point(viewer.dims.ndim - 3, tile_at(stack, planes[shown].image, *spot))
+    viewer.reset_view(layers=[made])
+    show_info(tiles_made(layer.name, made.name, whole.size(shown), len(stack)))
+    return made
+
+
+def _look(layer: Image, rgb: bool) -> dict[str, Any]:
+    """How the tiles are shown: as the layer."""
+    look = {} if rgb else {"contrast_limits": layer.contrast_limits, "colormap": layer.colormap, "gamma": layer.gamma}
+    return {
+        "name": f"{layer.name} tiles",
+        "rgb": rgb,
+        "multiscale": False,
+        "scale": (1.0, *layer.scale[-2:]),
+        "units": ("pixel", *layer.units[-2:]),
+        "axis_labels": ("tile", "y", "x"),
+        "metadata": {KEY: str(layer.unique_id)},
+        **look,
+    }
