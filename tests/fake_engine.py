@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_semigda.child import FILES
+from napari_semigda.engine.blocks import Block, places
 from napari_semigda.engine.findings import Findings, Painted
 from napari_semigda.engine.metrics import Score
 from napari_semigda.engine.types import EngineError, Prediction, Report
@@ -85,6 +86,14 @@ class FakePredictor:
         if "one fails" in self._wish and index == 1:
             raise EngineError(f"{plane.name} has NaN values: remove it.")
         return threshold(plane, index)
+
+    def blocks(self, plane, done=()):
+        grey = np.asarray(plane.image).mean()
+        for place in (place for row in places(plane.size, 2) for place in row if place.number not in done):
+            if "slow" in self._wish:
+                time.sleep(0.15)
+            mask = (np.asarray(plane.image[place.area]) > grey).astype(np.uint8)
+            yield Block(place, mask, mask.astype(np.float32))
 
 
 class FakeEngine:

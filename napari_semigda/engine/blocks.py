@@ -20,6 +20,9 @@ SIDE = 512
 same size, so that each is written once."""
 
 
+_MOST_PARTS = 256
+
+
 class Place(NamedTuple):
     """Where a block lies in its plane, in image pixels."""
 
@@ -77,6 +80,16 @@ def places(size: tuple[int, ...], columns: int) -> Iterator[list[Place]]:
                 )
                 for column in range(first, min(first + columns, across))
             ]
+
+
+def worth_reading(images: Sequence[Any]) -> set[int]:
+    """Which of the images nobody painted on are looked into before training: of parts of large ones, some hundreds.
+
+    All of them would be reading a slide from end to end, for what a few show as well.
+    """
+    parts = [index for index, image in enumerate(images) if isinstance(image, Window)]
+    some = {parts[int(at)] for at in np.linspace(0, len(parts) - 1, min(len(parts), _MOST_PARTS))}
+    return (set(range(len(images))) - set(parts)) | some
 
 
 class Window:

@@ -46,7 +46,7 @@ class Copies:
         if not _goes_as_large(whole):
             return self._small(index)
         if id(whole) not in self._large:
-            known = {"shape": list(whole.shape), "dtype": np.dtype(whole.dtype).str}
+            known = {"large": True, "shape": list(whole.shape), "dtype": np.dtype(whole.dtype).str}
             if (place := getattr(whole, "place", None)) is not None:
                 self._large[id(whole)] = {"place": dict(place), **known}
             else:
@@ -110,7 +110,7 @@ def read_image(folder: Path, entry: dict[str, Any], open_place: OpenPlace | None
     Large ones are opened once and kept in `large`, for the planes that are parts of them.
     """
     told = entry["image"]
-    if "place" not in told and not is_large(told["shape"]):
+    if "large" not in told:
         return read_array(folder, told)
     known = json.dumps([told.get("place"), told.get("file")], sort_keys=True)
     if known not in large:
