@@ -35,7 +35,7 @@ def as_tiles(viewer: Any, layer: Image) -> Image:
     planes = [whole.plane(index) for index in range(len(whole))]
     if not can_cut(planes):
         return layer
-    spot = layer.world_to_data(viewer.camera.center[-layer.ndim :])[-2:]
+    spot = layer.world_to_data((*viewer.dims.point[:-2], *viewer.scene.camera.center[-2:]))[-2:]
     shown = place.plane_in_view(viewer, layer, whole)
     stack = cut(planes)
     made = Image(stack, **_look(layer, stack.rgb))
