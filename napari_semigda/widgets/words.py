@@ -277,7 +277,7 @@ def growing(report: Report, name: str) -> str:
 
 def predicted(classes: str, stopped: bool, large: bool) -> str:
     """What there is once predicting has ended, and what can be done with it."""
-    how = f"{'Stopped' if stopped else 'Done'}. Classes: {classes}."
+    how = f"{'Stopped' if stopped else 'Done'}.{f' Classes: {classes}.' if classes else ''}"
     if not large:
         return f"{how} The masks are yours: correct them, or save the layer."
     more = " Predict goes on where it stopped." if stopped else ""
