@@ -6,6 +6,8 @@ import dask.array
 import numpy as np
 import pytest
 import zarr
+from napari.components import ViewerModel
+from napari.layers._source import layer_source
 
 from napari_semigda import grown, tiling
 from napari_semigda.engine import blocks
@@ -15,8 +17,10 @@ from napari_semigda.engine.normalise import Input
 from napari_semigda.engine.types import EngineError, Plane
 from napari_semigda.formats import LazyImage, growing, open_source
 from napari_semigda.images import opener, planes_of
+from napari_semigda.project import Project
 from napari_semigda.stacks import ImageStack
-from napari_semigda.widgets import opening
+from napari_semigda.store.stack import FileStack, StackPlane
+from napari_semigda.widgets import opened, opening, tiled
 from tests.fake_engine import FakePredictor
 from tests.formats.test_omezarr import describe
 from tests.test_large import scene
@@ -167,7 +171,8 @@ class Slow(FakePredictor):
 
 def test_masks_grow_where_they_can_be_seen_and_are_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.setattr(grown, "_COARSEST", 512)
-    path = save(tmp_path / "volume.ome.zarr", np.stack([scene(1), scene(2)]))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *SIZE)).astype(np.uint8)
+    path = save(tmp_path / "volume.ome.zarr", pixels)
     planes, model = planes_of(open_source(path)), tmp_path / "m.semigda"
     model.write_text(json.dumps({"wish": ""}))
     request = PredictRequest(tuple(planes), model, masks=tmp_path / "grown", shape=(2, *SIZE))
@@ -183,8 +188,8 @@ def test_masks_grow_where_they_can_be_seen_and_are_gone_on_with(tmp_path, monkey
     assert share == 1 and len(set(first.asked + again.asked)) == len(first.asked + again.asked) == 2 * count_blocks(
         SIZE
     )
-    for index, seed in enumerate((1, 2)):
-        fine = scene(seed) > scene(seed).mean()
+    for index in (0, 1):
+        fine = pixels[index] > pixels[index].mean()
         np.testing.assert_array_equal(shown[0][index], fine)
         coarse = fine[np.ix_(growing.nearest(1100, 550), growing.nearest(1300, 650))]
         np.testing.assert_array_equal(shown[1][index], coarse)
@@ -194,7 +199,31 @@ def test_masks_grow_where_they_can_be_seen_and_are_gone_on_with(tmp_path, monkey
     saved = grown.save(masks.store, tmp_path / "saved.zarr", "zyx", (1.0, 0.5, 0.5), "um")
     source = open_source(saved)
     assert saved.name == "saved.ome.zarr" and (source.spacing, source.unit) == ((0.5, 0.5), "um")
-    np.testing.assert_array_equal(np.asarray(source.planes[1]), scene(2) > scene(2).mean())
+    np.testing.assert_array_equal(np.asarray(source.planes[1]), pixels[1] > pixels[1].mean())
 
     model.write_text(json.dumps({"wish": "another"}))
     assert grown.masks_in(request.masks, model, request.shape).count == 0
+
+
+def test_another_plugins_layer_of_a_file_is_trained_on_from_the_file(slide, tmp_path):
+    viewer = ViewerModel()
+
+    def tiles_of(pixels):
+        with layer_source(path=str(slide)):
+            layer = viewer.add_image([dask.array.from_array(pixels[:: 2**n, :: 2**n]) for n in (0, 1)], multiscale=True)
+        tiles = tiled.as_tiles(viewer, layer)
+        assert tiles.data.shape == (9, 400, 500) and tiled.as_tiles(viewer, layer) is tiles
+        planes = [Plane(tile.name, tile.image) for tile in tiles.data.planes]
+        got, copies = sent_and_read(tmp_path / "run", planes)
+        np.testing.assert_array_equal(np.asarray(got[4].image), pixels[400:800, 400:800])
+        return copies
+
+    assert tiles_of(scene()) == []
+    assert len(tiles_of(255 - scene())) == 1  # another image than the file now holds
+
+
+def test_a_project_on_disk_is_never_cut(slide):
+    project = Project(ImageStack("study", FileStack([StackPlane("a", "", open_source(slide).planes[0])])))
+    layer = opened.image_layer(project, str(slide.parent), None)
+    assert tiled.as_tiles(ViewerModel(), layer) is layer
+    project.close()

@@ -94,10 +94,12 @@ class LayerBridge:
         EngineError
             When the layer holds no images; no layer is chosen then.
         """
-        layer = layer and opening.channels_together(self.viewer, layer)
+        wanted, layer = layer, layer and opening.channels_together(self.viewer, layer)
         if layer is not None and not self._whole:
             layer = tiled.as_tiles(self.viewer, layer)
         if same(layer, self.image):
+            if not same(wanted, layer):  # who lists the layers shows the one that is worked on
+                self.layers_changed.emit()
             return
         self._reader.finish()
         left, self.image, self.project = self.project, None, None

@@ -56,7 +56,8 @@ def test_a_slide_is_painted_and_trained_on_in_tiles(viewer, make_dock, slide, no
     assert not any((dock.bridge.project.folder / "images").iterdir())
 
     dock.images.setValue(slide)  # chosen again: its tiles are there
-    assert dock.bridge.image == tiles and len([x for x in viewer.layers if "tiles" in x.name]) == 4
+    assert dock.bridge.image == dock.images.value() == tiles
+    assert len([x for x in viewer.layers if "tiles" in x.name]) == 4
 
 
 def test_masks_of_a_slide_appear_as_they_come_and_are_gone_on_with(viewer, slide, tmp_path):
