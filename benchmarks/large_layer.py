@@ -141,10 +141,10 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
     train.new_masks()
     run_while(lambda: True, 0.5)
     meter.row("Train dock, new masks")
-    for plane in np.linspace(0, len(train.bridge.project.stack) - 1, 3).astype(int):
+    for plane in np.linspace(0, len(train.bridge.project.stack) - 2, 3).astype(int):
         train.bridge.go_to(int(plane))
         run_while(lambda: True, 0.3)
-        stroke(viewer, (300, 300), (500, 500))
+        stroke(viewer, (100, 100), (200, 200))
     meter.row(f"three strokes on {len(train.bridge.project.painted)} images")
     train.training.start()
     run_while(lambda: train.bridge.project.rounds.in_use is None and train.training.running, 10 * given.seconds)

@@ -34,10 +34,10 @@ def small_is_large(monkeypatch):
     monkeypatch.setattr(tiling, "SIDE", 400)
 
 
-def save(path, pixels, levels=3):
-    """An OME-Zarr, (y, x) or (z, y, x), each level every second pixel of the one before."""
+def save(path, pixels, levels=3, first="z"):
+    """An OME-Zarr, (y, x) or with one axis before them, each level every second pixel of the one before."""
     group = zarr.open_group(path, mode="w")
-    axes = "zyx"[3 - pixels.ndim :]
+    axes = f"{first}yx"[3 - pixels.ndim :]
     for level in range(levels):
         part = pixels[..., :: 2**level, :: 2**level]
         array = group.create_array(
@@ -49,7 +49,7 @@ def save(path, pixels, levels=3):
         {"path": str(at), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
         for at, scale in enumerate(scales)
     ]
-    units = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in axes]
+    units = [{"name": axis, **({"unit": "micrometer"} if axis in "yx" else {})} for axis in axes]
     describe(group, {"multiscales": [{"axes": units, "datasets": told}]})
     return path
 
@@ -154,6 +154,19 @@ def test_a_large_file_is_shown_by_resolution_and_only_where_one_looks(slide, tmp
     later = levels[0][:, 100:200, 300:500]  # as napari slices
     assert later.shape == (2, 100, 200)
     np.testing.assert_array_equal(np.asarray(later[1, :, :]), scene(2)[100:200, 300:500])
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_channels_of_a_large_file_are_shown_together(tmp_path, channels):
+    pixels = np.stack([scene(seed) for seed in range(channels)]).astype(np.uint16 if channels == 2 else np.uint8)
+    path = save(tmp_path / "slide.ome.zarr", pixels, first="c")
+    ((levels, options, _),) = opening.image_reader(str(path))(str(path))
+    assert options["multiscale"] and [level.shape for level in levels] == [(*SIZE, 3), (550, 650, 3), (275, 325, 3)]
+    seen, stored = levels[1][20:60, 30:90], np.moveaxis(pixels[:, ::2, ::2][:, 20:60, 30:90], 0, -1)
+    if channels == 2:  # as the networks see it, with the black and white of the whole
+        stored = np.concatenate([stored, stored.mean(-1, keepdims=True)], -1)
+        stored = np.round((stored.astype(float) - 20) / 200 * 255)
+    np.testing.assert_array_equal(seen, stored)
 
 
 class Slow(FakePredictor):
