@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from napari_semigda.engine.volume import check_width, smoothed
 from napari_semigda.formats import (
     Source,
     float_pages,
+    growing_masks,
     is_image,
     open_source,
     output_name,
@@ -241,7 +243,7 @@ class _Batch:
     def _blocks(self, source: Source, image_digest: str) -> Iterator[float]:
         """The masks of a large file, block by block onto the disk; going on where an earlier run has stopped."""
         unfinished = self.journal.unfinished(source.path, image_digest)
-        masks = unfinished.open(source)
+        masks = unfinished.open(partial(growing_masks, source))
         count = sum(count_blocks(plane.shape) for plane in source.planes)
         self.ahead += unfinished.count / (count + 1)
         planes = planes_of(source)

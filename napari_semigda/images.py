@@ -9,9 +9,11 @@ taken at its word even when it is empty: "there is nothing here".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from napari_semigda.formats import KINDS, Source, is_image, is_zarr, open_source
 from napari_semigda.formats.dicom import is_one_series
 from napari_semigda.formats.picture import palette_indices
 from napari_semigda.formats.place import laid_on
+from napari_semigda.formats.source import said_plainly
+from napari_semigda.stacks import LazyPlane
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -88,6 +92,28 @@ def planes_of(source: Source) -> list[Plane]:
         Plane(image.name, image, None, group, source.volume_of(index), source.depth)
         for index, image in enumerate(source.planes)
     ]
+
+
+def opener() -> Callable[[Mapping[str, Any]], Any]:
+    """What finds large images where another process has seen them (see `LazyImage.place`), to be read by parts.
+
+    Each file is looked into once. An image that is not there any more raises EngineError.
+    """
+    source_of = cache(open_source)
+
+    def open_place(place: Mapping[str, Any]) -> Any:
+        if "store" in place:
+            with said_plainly(place["store"]):
+                import zarr
+
+                return LazyPlane(zarr.open_array(place["store"], path=place["array"], mode="r"), tuple(place["at"]), "")
+        path = Path(place["file"])
+        planes = source_of(path).planes
+        if not 0 <= place["plane"] < len(planes):
+            raise EngineError(f"{path} has fewer images than a moment ago: open it again.")
+        return planes[place["plane"]]
+
+    return open_place
 
 
 def labelled_planes(images: Path, masks: Path) -> tuple[tuple[Plane, ...], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_semigda.engine.blocks import SIDE, Block
 from napari_semigda.engine.strangers import list_of, parse_json, value_of
-from napari_semigda.formats import MaskPlane, Source, growing_masks, stem_of
+from napari_semigda.formats import MaskPlane, stem_of
 from napari_semigda.formats.fingerprint import contents
 from napari_semigda.formats.source import replacing, said_plainly, written_plainly
 from napari_semigda.measurements import OBJECT_COLUMNS, TOTAL_COLUMNS
@@ -166,14 +166,14 @@ class Unfinished:
         self._origin = json.dumps(origin | ({"smooth": smooth} if smooth else {}))
         self._done: dict[int, set[int]] = {}
 
-    def open(self, source: Source) -> list[MaskPlane]:
-        """The masks so far, all 0 where none are done."""
+    def open(self, masks_in: Callable[[Path], list[MaskPlane]]) -> list[MaskPlane]:
+        """The masks so far, all 0 where none are done; `masks_in` opens a store of them, or makes it."""
         with written_plainly(self._folder):
             if not self._goes_on():
                 self._done = {}
                 self.remove()
                 self._folder.mkdir(parents=True)
-            masks = growing_masks(source, self.store)
+            masks = masks_in(self.store)
             lines = [f"{plane} {number}" for plane, numbers in self._done.items() for number in sorted(numbers)]
             with replacing(self._notes) as temporary:  # last: where it is, the store is complete
                 temporary.write_text("\n".join([self._origin, *lines, ""]), encoding="utf-8")

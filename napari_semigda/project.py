@@ -278,10 +278,15 @@ class Project:
             return self.keeper.new_model()
         return self.folder / "models" / f"round-{self.generation + 1}.semigda"
 
-    def prediction_job(self, model: Path, view: int = 0, device: str = "auto", smooth: float = 0.0) -> Job:
-        """Freeze the images into a job that predicts them all with a finished model, smoothed between slices."""
+    def prediction_job(
+        self, model: Path, view: int = 0, device: str = "auto", smooth: float = 0.0, masks: Path | None = None
+    ) -> Job:
+        """Freeze the images into a job that predicts them all with a finished model, smoothed between slices.
+
+        With `masks`, a folder that is opened by `grown.masks_in`, the masks of large images grow there, not smoothed.
+        """
         planes = tuple(self.stack.plane(index) for index in range(len(self.stack)))
-        return self._job(PredictRequest(planes, model, device, smooth), view)
+        return self._job(PredictRequest(planes, model, device, smooth, masks, self.stack.shape), view)
 
     def _job(self, request: TrainRequest | PredictRequest, view: int, before: Standing | None = None) -> Job:
         self.generation += 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from napari_semigda.engine.blocks import is_large
 from napari_semigda.engine.normalise import channel_count, has_channels_to_choose
 from napari_semigda.engine.types import EngineError, Plane
 
@@ -40,8 +42,21 @@ class LazyPlane:
         self.dtype = np.dtype(stack.dtype)
         self.ndim = len(self.shape)
 
+    by_parts = True
+
+    @property
+    def place(self) -> dict[str, Any] | None:
+        """Where another process finds it, if it is large and lies in a zarr folder; see `formats.LazyImage`."""
+        folder, name = getattr(getattr(self._stack, "store", None), "root", None), getattr(self._stack, "path", None)
+        if folder is None or not isinstance(name, str) or not is_large(self.shape):
+            return None
+        return {"store": str(Path(folder).absolute()), "array": name, "at": list(self._position)}
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self._stack[self._position], dtype=dtype)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.asarray(self._stack[(*self._position, *(key if isinstance(key, tuple) else (key,)))])
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_semigda.batch import run_batch
+from napari_semigda.child import FILES
+from napari_semigda.engine.blocks import Block, places
 from napari_semigda.engine.findings import Findings, Painted
 from napari_semigda.engine.metrics import Score
 from napari_semigda.engine.types import EngineError, Prediction, Report
@@ -107,6 +108,14 @@ class FakePredictor:
             index, plane.name, likely.argmax(0).astype(np.uint8), doubt, likely if probabilities else None
         )
 
+    def blocks(self, plane, done=()):
+        grey = np.asarray(plane.image).mean()
+        for place in (place for row in places(plane.size, 2) for place in row if place.number not in done):
+            if "slow" in self._wish:
+                time.sleep(0.15)
+            mask = (np.asarray(plane.image[place.area]) > grey).astype(np.uint8)
+            yield Block(place, mask, mask.astype(np.float32))
+
 
 class FakeBelief(NamedTuple):
     v: np.ndarray
@@ -161,4 +170,4 @@ def misbehave(wish):
 
 
 if __name__ == "__main__":
-    run(FakeEngine(), run_batch)
+    run(FakeEngine(), FILES)

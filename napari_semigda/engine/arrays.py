@@ -5,13 +5,17 @@ Neither torch nor Qt is imported here.
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from napari_semigda.engine.types import EngineError
+
+_BAND_BYTES = 2**25
 
 
 def save_array(path: Path, array: np.ndarray) -> dict[str, Any]:
@@ -47,6 +51,35 @@ def save_array(path: Path, array: np.ndarray) -> dict[str, Any]:
     return {"shape": list(array.shape), "dtype": array.dtype.str}
 
 
+def save_bands(path: Path, image: Any) -> Iterator[None]:
+    """As `save_array`, of an array-like that is read and written in bands of rows; pauses after each.
+
+    Parameters
+    ----------
+    path : Path
+        Where the ``.npy`` file goes; its folder exists.
+    image : array-like
+        Of numbers, read through ``image[rows]``.
+    """
+    shape, dtype = tuple(map(int, image.shape)), np.dtype(image.dtype)
+    if dtype.hasobject:
+        raise EngineError(f"{path.stem} does not hold numbers: choose a layer of numbers.")
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    rows = max(1, _BAND_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:  # not mapped: pages of a map count as memory
+            np.lib.format.write_array_header_2_0(file, header)
+            for top in range(0, shape[0], rows):
+                file.write(np.ascontiguousarray(image[top : top + rows], dtype))
+                yield
+        os.replace(part, path)
+    except OSError as error:
+        raise EngineError(f"Cannot write to {path.parent} ({error.strerror}): make room on that disk.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def load_array(path: Path, shape: Any = None, dtype: Any = None, *, mapped: bool = True) -> np.ndarray:
     """Read one array, mapped into memory unless `mapped` is False, after checking that it is what was announced.
 
@@ -63,6 +96,29 @@ def load_array(path: Path, shape: Any = None, dtype: Any = None, *, mapped: bool
     if (shape is not None and list(array.shape) != list(shape)) or (dtype is not None and array.dtype.str != dtype):
         raise EngineError(f"The file {path.name} in {path.parent} is not the array expected: press Train again.")
     return array
+
+
+class FarArray:
+    """A large array in a file, mapped anew for every part of it: what is mapped counts as memory of the process.
+
+    Parameters
+    ----------
+    path, shape, dtype
+        As `load_array` takes them.
+    """
+
+    by_parts = True
+
+    def __init__(self, path: Path, shape: Any, dtype: str) -> None:
+        self._path = path
+        array = load_array(path, shape, dtype)
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.array(load_array(self._path)[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype=dtype)
 
 
 def inside(folder: Path, name: str) -> Path:

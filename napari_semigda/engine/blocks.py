@@ -5,8 +5,8 @@ Neither torch nor Qt is imported here, so that those who only write blocks need 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from typing import NamedTuple
+from collections.abc import Container, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,9 @@ memory is the simplest and no slower."""
 SIDE = 512
 """Height and width of a block in image pixels, less at the lower and right border. Masks are stored in chunks of the
 same size, so that each is written once."""
+
+
+_MOST_PARTS = 256
 
 
 class Place(NamedTuple):
@@ -83,3 +86,51 @@ def places(size: tuple[int, ...], columns: int) -> Iterator[list[Place]]:
                 )
                 for column in range(first, min(first + columns, across))
             ]
+
+
+def worth_reading(images: Sequence[Any]) -> set[int]:
+    """Which of the images nobody painted on are looked into before training: of parts of large ones, some hundreds.
+
+    All of them would be reading a slide from end to end, for what a few show as well.
+    """
+    parts = [index for index, image in enumerate(images) if isinstance(image, Window)]
+    some = {parts[int(at)] for at in np.linspace(0, len(parts) - 1, min(len(parts), _MOST_PARTS))}
+    return (set(range(len(images))) - set(parts)) | some
+
+
+class Window:
+    """A part of a large image, as an image of its own; its black and white are those of the whole.
+
+    Parameters
+    ----------
+    whole : array-like
+        (H, W) or (H, W, C), read through ``whole[rows, columns]``.
+    area : sequence of int
+        Its first row and column, and those behind its last.
+    """
+
+    by_parts = True
+
+    def __init__(self, whole: Any, area: Sequence[int]) -> None:
+        self.whole = whole
+        self.area: tuple[int, int, int, int] = tuple(map(int, area))
+        top, left, bottom, right = self.area
+        if not (0 <= top < bottom <= whole.shape[0] and 0 <= left < right <= whole.shape[1]):
+            raise ValueError(f"{self.area} is no part of {tuple(whole.shape)}")
+        self.shape: tuple[int, ...] = (bottom - top, right - left, *whole.shape[2:])
+        self.dtype = np.dtype(whole.dtype)
+        self.ndim = len(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:, :], dtype=dtype)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        key = key if isinstance(key, tuple) else (key,)
+        slices = (*key[:2], slice(None))[:2]
+        if not all(isinstance(at, slice) and (at.step or 1) > 0 for at in slices):
+            return np.asarray(self)[key]
+        top, left, bottom, right = self.area
+        places = (range(top, bottom)[slices[0]], range(left, right)[slices[1]])
+        return np.asarray(self.whole[tuple(slice(at.start, at.stop, at.step) for at in places)])[
+            (slice(None), slice(None), *key[2:])
+        ]

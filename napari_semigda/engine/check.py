@@ -21,6 +21,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from napari_semigda.engine.blocks import worth_reading
 from napari_semigda.engine.normalise import MOST_CHANNELS
 from napari_semigda.engine.types import MAX_CLASSES, ContrastName, EngineError, Plane, TrainRequest
 
@@ -191,7 +192,7 @@ def check_mask(plane: Plane) -> dict[int, int]:
 
 
 def check_images(planes: Sequence[Plane]) -> list[Plane]:
-    """Refuse images that cannot be learnt from or predicted, reading each once.
+    """Refuse images that cannot be learnt from or predicted, reading each once; of a slide in parts, some of these.
 
     Parameters
     ----------
@@ -205,9 +206,11 @@ def check_images(planes: Sequence[Plane]) -> list[Plane]:
         so those without a mask are passed over; every other blank image is refused.
     """
     members = Counter(plane.group for plane in planes if plane.group)
-    blank = []
-    for plane in planes:
+    blank, worth = [], worth_reading([plane.image for plane in planes])
+    for index, plane in enumerate(planes):
         check_layout(plane)
+        if plane.mask is None and index not in worth:
+            continue
         value = _check_pixels(plane)
         if value is None:
             continue

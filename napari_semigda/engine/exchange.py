@@ -5,7 +5,8 @@ Every file is written under another name and then moved into place, so a reader 
 holds::
 
     request.json          what is asked for, with the shape and dtype of every array it names
-    images/               one file a plane, written once and kept while its content stays the same
+    images/               one file a plane, written once and kept while its content stays the same; none of a large
+                          image in a file that can be read by parts: that is read where it lies
     round-3/              the masks of that round on the way in, previews and predictions on the way out
     unfinished.safetensors   what a training can be gone on with, as long as it runs
 
@@ -14,10 +15,8 @@ Neither torch nor Qt is imported here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_semigda.engine.arrays import inside, load_array, save_array
+from napari_semigda.engine.arrays import save_array
+from napari_semigda.engine.handover import Copies, OpenPlace, check_room, read_array, read_image
 from napari_semigda.engine.metrics import AS_GOOD
 from napari_semigda.engine.strangers import parse_json
 from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Report, Settings, TrainRequest
@@ -42,6 +42,8 @@ class PredictRequest:
     model: Path
     device: str = "auto"
     smooth: float = 0.0  # between the slices of volumes, see `volume.smoothed`
+    masks: Path | None = None  # a folder that masks of large images grow in, instead of coming as a whole
+    shape: tuple[int, ...] = ()  # of these: (..., H, W)
 
 
 @dataclass(frozen=True)
@@ -143,18 +145,19 @@ def write_job(folder: Path, job: Job) -> Iterator[tuple[int, int]]:
         except OSError as error:
             raise EngineError(f"Cannot make the folder {needed} ({error.strerror}): free that disk.") from error
     wanted = () if isinstance(job.request, BatchRequest) else job.request.planes  # a batch reads files by itself
-    _check_room(folder, wanted)
-    planes = []
+    check_room(folder, wanted)
+    planes, handed_over = [], Copies(images, wanted)
     for index, plane in enumerate(wanted):
+        image = yield from handed_over.write(index)
         entry = {key: getattr(plane, key) for key in ("name", "group", "volume", "depth")}
-        entry |= {"image": _write_image(images, index, plane), "mask": None}
+        entry |= {"image": image, "mask": None}
         if plane.mask is not None:
             mask = np.ascontiguousarray(plane.mask)
             entry["mask"] = {"file": f"{answers.name}/mask-{index:05d}.npy"}
             entry["mask"] |= save_array(answers / f"mask-{index:05d}.npy", mask)
         planes.append(entry)
         yield index + 1, len(wanted)
-    _drop_unused(folder, {Path(entry["image"]["file"]).name for entry in planes}, answers)
+    _drop_unused(folder, {Path(entry["image"].get("file", "")).name for entry in planes}, answers)
     _write_json(folder / "request.json", _describe(job) | {"planes": planes})
 
 
@@ -168,8 +171,9 @@ def _describe(job: Job) -> dict[str, Any]:
         paths = {"model": str(request.model), "out": str(request.out), "images": [str(path) for path in request.images]}
         return common | {"do": "batch", "batch": asdict(request) | paths}
     if isinstance(request, PredictRequest):
+        growing = {"masks": None if request.masks is None else str(request.masks), "shape": list(request.shape)}
         told = {"device": request.device, "smooth": request.smooth}
-        return common | {"do": "predict", "model": str(request.model), **told}
+        return common | {"do": "predict", "model": str(request.model), **told, **growing}
     return common | {
         "do": "train",
         "out": str(request.out),
@@ -179,42 +183,6 @@ def _describe(job: Job) -> dict[str, Any]:
         "settings": asdict(request.settings),
         "hold_out": list(request.hold_out),
     }
-
-
-def _write_image(folder: Path, index: int, plane: Plane) -> dict[str, Any]:
-    """Write the pixels of one plane unless the same pixels are there from an earlier round."""
-    key = getattr(plane.image, "key", None)  # lazy planes bring a key, so that nothing is computed to compare
-    if key is not None and (known := folder / f"{index:05d}-{key}.npy").exists():
-        return {"file": f"images/{known.name}", "shape": list(plane.image.shape), "dtype": _header_dtype(known)}
-    pixels = np.ascontiguousarray(plane.image)
-    if pixels.dtype.hasobject:
-        raise EngineError(f"{plane.name} does not hold numbers: choose an image layer of numbers.")
-    if key is None:
-        key = hashlib.blake2b(memoryview(pixels.reshape(-1).view(np.uint8)), digest_size=8).hexdigest()
-    path = folder / f"{index:05d}-{key}.npy"
-    if path.exists():
-        return {"file": f"images/{path.name}", "shape": list(pixels.shape), "dtype": pixels.dtype.str}
-    return {"file": f"images/{path.name}", **save_array(path, pixels)}
-
-
-def _header_dtype(path: Path) -> str:
-    return load_array(path).dtype.str
-
-
-def _check_room(folder: Path, planes: tuple[Plane, ...]) -> None:
-    """Refuse before writing when the images do not fit, rather than fill the user's disk."""
-    present = sum(file.stat().st_size for file in (folder / "images").iterdir())
-    needed = sum(_bytes(plane.image) for plane in planes) - present
-    free = shutil.disk_usage(folder).free
-    if needed + 64 * 2**20 > free:
-        raise EngineError(
-            f"The images need {needed / 2**20:.0f} MB in {folder.parent}, where {free / 2**20:.0f} MB are free: "
-            "make room there, or set the TMPDIR variable to a folder on a larger disk."
-        )
-
-
-def _bytes(image: Any) -> int:
-    return int(np.prod(image.shape, dtype=np.int64)) * np.dtype(image.dtype).itemsize
 
 
 def _drop_unused(folder: Path, used: set[str], answers: Path) -> None:
@@ -240,13 +208,15 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-def read_job(path: Path) -> Job:
+def read_job(path: Path, open_place: OpenPlace | None = None) -> Job:
     """Read what `write_job` wrote, with every array mapped into memory.
 
     Parameters
     ----------
     path : Path
         The ``request.json`` of a run folder.
+    open_place : callable, optional
+        Finds large images that were not copied. Files are above the engine, so it is told from there.
 
     Returns
     -------
@@ -264,17 +234,18 @@ def read_job(path: Path) -> Job:
         content = parse_json(path.read_bytes())
         if content["schema"] != SCHEMA:
             raise EngineError(f"{path} was written by another version of napari-semigda: restart the viewer.")
-        return _job(content, path.parent)
+        return _job(content, path.parent, open_place)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise EngineError(f"{path} is missing or damaged: press Train again.") from error
 
 
-def _job(content: dict[str, Any], folder: Path) -> Job:
+def _job(content: dict[str, Any], folder: Path, open_place: OpenPlace | None) -> Job:
+    large: dict[str, Any] = {}
     planes = tuple(
         Plane(
             entry["name"],
-            _array(folder, entry["image"]),
-            _array(folder, entry["mask"]),
+            read_image(folder, entry, open_place, large),
+            read_array(folder, entry["mask"]),
             entry["group"],
             entry["volume"],
             None if entry["depth"] is None else float(entry["depth"]),
@@ -282,12 +253,14 @@ def _job(content: dict[str, Any], folder: Path) -> Job:
         for entry in content["planes"]
     )
     if content["do"] == "predict":
-        request = PredictRequest(planes, Path(content["model"]), content["device"], float(content["smooth"]))
+        masks = None if content["masks"] is None else Path(content["masks"])
+        device, smooth, shape = content["device"], float(content["smooth"]), tuple(map(int, content["shape"]))
+        request = PredictRequest(tuple(planes), Path(content["model"]), device, smooth, masks, shape)
     elif content["do"] == "batch":
         request = _batch(content["batch"])
     else:
         request = TrainRequest(
-            planes=planes,
+            planes=tuple(planes),
             out=Path(content["out"]),
             settings=Settings(**content["settings"]),
             init=None if content["init"] is None else Path(content["init"]),
@@ -306,9 +279,3 @@ def _batch(content: dict[str, Any]) -> BatchRequest:
     paths = {"model": Path(content["model"]), "out": Path(content["out"])}
     images, maps = tuple(map(Path, content["images"])), tuple(content["maps"])
     return BatchRequest(**(content | paths | {"images": images, "maps": maps}))
-
-
-def _array(folder: Path, entry: dict[str, Any] | None) -> np.ndarray | None:
-    if entry is None:
-        return None
-    return load_array(inside(folder, entry["file"]), entry["shape"], entry["dtype"])

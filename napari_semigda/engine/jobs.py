@@ -10,18 +10,31 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from napari_semigda.engine.answers import batch_to_json, outcome_to_json, prediction_to_json, report_to_json
-from napari_semigda.engine.exchange import Job, Outcome, Resume, Standing, checkpoint_of, read_job
+from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Resume, Standing, checkpoint_of, read_job
+from napari_semigda.engine.handover import OpenPlace
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Plane, Report, TrainRequest
 from napari_semigda.engine.verdict import worse
 from napari_semigda.engine.volume import smoothed
 
 BATCH_S = 0.2  # between two words about a batch
+GROWN_S = 0.4  # between two words about masks that grow: the viewer reads what is in view after each
 
 Batch = Callable[[BatchRequest, Any, Callable[[], bool]], Iterator[BatchReport]]
 """Takes a request, a predictor and whether to stop."""
+
+
+class Files(NamedTuple):
+    """What is done with files; they are above the engine, so it is told from there."""
+
+    batch: Batch | None = None
+    """Does what a `BatchRequest` asks for."""
+    grow: Callable[[PredictRequest, Any, Callable[[], bool], Callable[[], int]], Iterator[float]] | None = None
+    """Has masks of large images grow: takes a request, a predictor, whether to stop and which plane is in view."""
+    opener: Callable[[], OpenPlace] | None = None
+    """Makes what finds large images that are not copied, for one job."""
 
 
 class Engine(Protocol):
@@ -46,14 +59,14 @@ class Jobs:
         What trains and predicts.
     say : callable
         Takes one thing to say as keywords, ``kind`` among them.
-    batch : callable, optional
-        Does what a `BatchRequest` asks for. Files are above the engine, so it is told from there.
+    files : Files, optional
+        What is done with files.
     """
 
-    def __init__(self, engine: Engine, say: Callable[..., Any], batch: Batch | None = None) -> None:
+    def __init__(self, engine: Engine, say: Callable[..., Any], files: Files = Files()) -> None:  # noqa: B008 - frozen
         self._engine = engine
         self._say = say
-        self._run_batch = batch
+        self._files = files
         self._stop = threading.Event()
         self._trainer: Any = None
         self._view: int | None = None  # None: nobody looked since the job came
@@ -85,7 +98,7 @@ class Jobs:
 
         With `resume`, a training goes on from its checkpoint, from its start where there is none.
         """
-        job = read_job(path)
+        job = read_job(path, self._files.opener and self._files.opener())
         if self._view is None:
             self._view = job.view
         answers = path.parent / f"round-{job.generation}"
@@ -97,7 +110,10 @@ class Jobs:
             else:
                 predictor = self._engine.predictor(job.request.model, job.request.device)
                 planes = job.request.planes
-                skipped = self._predict(smoothed(predictor, planes, job.request.smooth), planes, answers)
+                if job.request.masks is not None:
+                    skipped = self._grow(job.request, predictor, answers)
+                else:
+                    skipped = self._predict(smoothed(predictor, planes, job.request.smooth), planes, answers)
                 stopped = self._stop.is_set()
                 outcome = Outcome(job.request.model, stopped, skipped=skipped, classes=predictor.classes)
         finally:
@@ -151,9 +167,23 @@ class Jobs:
             self._report(replace(report, elapsed=said.elapsed + elapsed, remaining=remaining), answers)
         return tuple(skipped)
 
+    def _grow(self, request: PredictRequest, predictor: Any, answers: Path) -> tuple[str, ...]:
+        """Predict large planes into a folder; a few words a second, after each of which there is more to see."""
+        if self._files.grow is None:
+            raise EngineError("This process writes no masks: restart the viewer.")
+        before, began, due = None, time.monotonic(), 0.0
+        for fraction in self._files.grow(request, predictor, self._stop.is_set, lambda: self._view):
+            before = fraction if before is None else before
+            elapsed = time.monotonic() - began
+            if time.monotonic() >= due or fraction == 1:
+                remaining = elapsed / (fraction - before) * (1 - fraction) if fraction > before else None
+                self._report(Report("predicting", fraction=fraction, elapsed=elapsed, remaining=remaining), answers)
+                due = time.monotonic() + GROWN_S
+        return ()
+
     def _batch(self, request: BatchRequest) -> Outcome:
         """Run files through a model; a few words a second."""
-        if self._run_batch is None:
+        if self._files.batch is None:
             raise EngineError("This process does no batches: restart the viewer.")
         predictor = self._engine.predictor(request.model, request.device)
         report, failed, told, due = BatchReport(len(request.images)), [], 0, 0.0
@@ -161,7 +191,7 @@ class Jobs:
         def tell() -> None:
             self._say(kind="batch", **batch_to_json(replace(report, failed=tuple(failed[told:]))))
 
-        for report in self._run_batch(request, predictor, self._stop.is_set):
+        for report in self._files.batch(request, predictor, self._stop.is_set):
             failed += report.failed
             if time.monotonic() >= due:
                 tell()

@@ -6,12 +6,14 @@ of more than three the first three are taken unless the user chooses others. Nei
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from napari_semigda.engine.blocks import is_large
 from napari_semigda.engine.types import ContrastName, EngineError, Plane
 
 PERCENTILES = (0.5, 99.5)
@@ -19,6 +21,7 @@ MOST_CHANNELS = 3
 """That the networks see at once."""
 _SAMPLE = 512  # pixels a side that the percentiles are read from: enough for a robust tail
 _SAMPLE_OF_MANY = 128  # ... of each image, where they are those of all images
+_PATCH = 32  # pixels a side of the pieces that a sample of a large image is made of
 _MANY = 48  # images that those are read from
 
 
@@ -30,6 +33,7 @@ class Contrast(NamedTuple):
 
 
 _BYTES = Contrast(0.0, 255.0)
+_known_patches: dict[int, tuple[weakref.ref, np.ndarray]] = {}
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,11 @@ class Input:
         return tuple(self.ranges[at] for at in places)
 
     def own_contrasts(self, image: Any) -> tuple[Contrast, ...]:
-        """Robust ranges of an image by itself: 8-bit colours keep theirs, all else is stretched by percentiles."""
+        """Robust ranges of an image by itself: 8-bit colours keep theirs, all else is stretched by percentiles.
+
+        Those of a part of a large image are those of the whole, which is predicted as one.
+        """
+        image = getattr(image, "whole", image)
         seen = self.seen(image)
         if seen == (0, 1, 2) and is_rgb_bytes(image):
             return (_BYTES,) * 3
@@ -175,10 +183,13 @@ def channel_count(image: Any) -> int:
     return image.shape[2] if len(image.shape) == 3 else 1
 
 
-def to_picture(image: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) of any real dtype -> (H, W, 3) uint8: what the networks see where nothing was chosen."""
+def to_picture(image: np.ndarray, of: Any = None) -> np.ndarray:
+    """(H, W) or (H, W, C) of any real dtype -> (H, W, 3) uint8: what the networks see where nothing was chosen.
+
+    Black and white are those of the image itself, or of the one that it is a part `of`.
+    """
     rule = choose_input([Plane("", image)])
-    unit = rule.to_unit(image, rule.contrasts(image))
+    unit = rule.to_unit(image, rule.contrasts(image if of is None else of))
     return np.round(unit.transpose(1, 2, 0) * 255).astype(np.uint8)
 
 
@@ -205,10 +216,33 @@ def _ranges_of_all(planes: Sequence[Plane], chosen: Input) -> tuple[Contrast, ..
 
 def _sample(image: Any, seen: Sequence[int], side: int) -> np.ndarray:
     """(h, w, channels) float32 of an image, about `side` pixels or a little more a side."""
+    if is_large(image.shape):
+        sample = _patches(image)
+        return sample[..., None] if sample.ndim == 2 else sample[..., list(seen)]
     steps = [max(1, n // side) for n in image.shape[:2]]
     with np.errstate(over="ignore"):
         sample = np.asarray(image[:: steps[0], :: steps[1]], dtype=np.float32)
     return sample[..., None] if sample.ndim == 2 else sample[..., list(seen)]
+
+
+def _patches(image: Any) -> np.ndarray:
+    """(512, 512) or (512, 512, channels) float32: pieces of a large image, spread evenly.
+
+    Every so manieth pixel would cost reading all of it. Kept as long as the image, for all planes that are parts of it.
+    """
+    if (known := _known_patches.get(id(image))) is not None and known[0]() is image:
+        return known[1]
+    rows, columns = (np.linspace(0, n - _PATCH, _SAMPLE // _PATCH).astype(int) for n in image.shape[:2])
+    with np.errstate(over="ignore"):
+        pieces = [
+            [np.asarray(image[row : row + _PATCH, column : column + _PATCH], dtype=np.float32) for column in columns]
+            for row in rows
+        ]
+    sample = np.concatenate([np.concatenate(row, axis=1) for row in pieces])
+    for gone in [key for key, (of, _) in _known_patches.items() if of() is None]:
+        del _known_patches[gone]
+    _known_patches[id(image)] = weakref.ref(image), sample
+    return sample
 
 
 def _range_of(sample: np.ndarray) -> Contrast:

@@ -26,6 +26,7 @@ import torch
 
 from napari_semigda.engine.appearance import reading_of
 from napari_semigda.engine.backbones import load_backbone
+from napari_semigda.engine.blocks import worth_reading
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
 from napari_semigda.engine.ending import choose_weights, verdict
 from napari_semigda.engine.findings import Findings
@@ -147,7 +148,8 @@ class Round:
         before = training.get("held_out", self.request.hold_out)
         self.held_out = hold_out(self.planes, before, training.get("trained_on", ()))
         painted = [i for i, plane in enumerate(self.planes) if plane.mask is not None]
-        bare = [i for i, plane in enumerate(self.planes) if plane.mask is None and not self.reader.is_flat(i)]
+        worth = sorted(worth_reading([plane.image for plane in self.planes]))
+        bare = [i for i in worth if self.planes[i].mask is None and not self.reader.is_flat(i)]
         self.bare = bare if self.settings.unlabelled_weight > 0 else []
         self.resting = neighbours_of(self.planes, self.held_out)
         self.teaching = [i for i in painted if i not in self.held_out and i not in self.resting]

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from napari_semigda.engine.blocks import Window
 from napari_semigda.engine.normalise import Contrast, Input
 from napari_semigda.engine.pose import ALL_POSES, legal_poses, spread
 from napari_semigda.engine.types import Plane
@@ -117,13 +118,18 @@ class PlaneReader:
 
     def own_contrasts(self, index: int) -> tuple[Contrast, ...]:
         """The same of the plane by itself, found once."""
-        if index not in self._own:
-            self._own[index] = self.rule.own_contrasts(self._pixels(index))
-        return self._own[index]
+        whole = getattr(self._planes[index].image, "whole", None)  # that many planes may be parts of
+        key = index if whole is None else -1 - id(whole)
+        if key not in self._own:
+            self._own[key] = self.rule.own_contrasts(self._pixels(index) if whole is None else whole)
+        return self._own[key]
 
     def is_flat(self, index: int) -> bool:
         """Whether the plane holds one value only, in every channel that is seen."""
-        return all(low >= high for low, high in self.own_contrasts(index))
+        own = self.own_contrasts(index)
+        if isinstance(self._planes[index].image, Window):
+            own = self.rule.own_contrasts(self._pixels(index))
+        return all(low >= high for low, high in own)
 
     def glimpse(self, index: int) -> Tensor:
         """(3, h, w) float32 in [0, 1], about `_GLIMPSE` pixels a side: every so manieth pixel, so that it is quick."""
@@ -154,7 +160,8 @@ class PlaneReader:
             return pixels  # huge: read through windows, never whole
         pixels = np.asarray(pixels)
         self._arrays[index] = pixels
-        while sum(a.nbytes for a in self._arrays.values()) > _CACHE_BYTES:
+        part = isinstance(self._planes[index].image, Window)  # of an image that nobody expects to be in memory
+        while sum(a.nbytes for a in self._arrays.values()) > (_CACHE_BYTES // 8 if part else _CACHE_BYTES):
             self._arrays.popitem(last=False)
         return pixels
 

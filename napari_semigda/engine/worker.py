@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from napari_semigda.engine.exchange import Resume
-from napari_semigda.engine.jobs import Batch, Engine, Jobs
+from napari_semigda.engine.jobs import Engine, Files, Jobs
 from napari_semigda.engine.trouble import lost_device, ran_out_of_memory
 from napari_semigda.engine.types import EngineError
 
@@ -75,13 +75,13 @@ class Worker:
         What trains and predicts.
     write : callable
         Takes one line of text without its newline.
-    batch : callable, optional
-        Does what a `BatchRequest` asks for. Files are above the engine, so it is told from there.
+    files : Files, optional
+        What is done with files.
     """
 
-    def __init__(self, engine: Engine, write: Callable[[str], Any], batch: Batch | None = None) -> None:
+    def __init__(self, engine: Engine, write: Callable[[str], Any], files: Files = Files()) -> None:  # noqa: B008
         self._engine = engine
-        self._jobs = Jobs(engine, self.send, batch)
+        self._jobs = Jobs(engine, self.send, files)
         self._write = write
         self._writing = threading.Lock()
         self._waiting: queue.SimpleQueue[tuple[Path, Resume | None] | None] = queue.SimpleQueue()
@@ -195,11 +195,11 @@ def _yield_to_the_viewer() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def run(engine: Engine, batch: Batch | None = None) -> None:
-    """Serve `engine`, and batches where somebody knows how, on this process's pipes until they close."""
+def run(engine: Engine, files: Files = Files()) -> None:  # noqa: B008 - frozen
+    """Serve `engine`, and what is done with files, on this process's pipes until they close."""
     _yield_to_the_viewer()
     lines, write = _own_pipes()
-    worker = Worker(engine, write, batch)
+    worker = Worker(engine, write, files)
 
     def obey_then_leave() -> None:
         try:

@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from napari_semigda.engine.blocks import is_large
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats import dicom, growing, omezarr
 from napari_semigda.formats.growing import MaskPlane
@@ -129,7 +131,15 @@ def open_source(path: Path) -> Source:
             raise EngineError(f"{plane.name} holds values of type {plane.dtype}: save it as whole or real numbers.")
     if not source.planes:
         raise EngineError(f"{path} holds no images: remove it.")
-    return source
+    planes = [_placed(plane, path, number) for number, plane in enumerate(source.planes)]
+    return replace(source, planes=tuple(planes))
+
+
+def _placed(plane: LazyImage, path: Path, number: int) -> LazyImage:
+    """A plane that another process can read from the file by itself, where that is better than a copy."""
+    if not (plane.by_parts and is_large(plane.shape)):
+        return plane
+    return replace(plane, place={"file": str(Path(path).absolute()), "plane": number})
 
 
 def write_masks(source: Source, folder: Path, masks: Sequence[np.ndarray]) -> Path:

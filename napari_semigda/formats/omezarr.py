@@ -47,6 +47,8 @@ class _Image(NamedTuple):
     common: list[dict[str, Any]]
     """Coordinate transformations of all of them."""
     zarr_format: int
+    places: tuple[str, ...] = ()
+    """Of the array of each resolution, inside the folder."""
 
     @property
     def names(self) -> str:
@@ -86,7 +88,8 @@ def _read(path: Path) -> Source:
     planes = []
     for title, at in zip(titles, np.ndindex(*leading), strict=True):
         part = partial(_part, path, image.place, names, at, colours > 1)
-        planes.append(LazyImage(title, shape, dtype, partial(part, ()), part))
+        coarser = _coarser(path, image, title, at, dtype)
+        planes.append(LazyImage(title, shape, dtype, partial(part, ()), part, coarser))
     unit, (height, width, depth) = _sizes(image)
     spacing = (height, width) if height and width else None
     long = {name for at, name in enumerate(names) if array.shape[at] > 1}
@@ -95,6 +98,19 @@ def _read(path: Path) -> Source:
     depth = depth if "z" in names else None
     is_mask = image.place.startswith(f"{LABELS}/")
     return Source(path, tuple(planes), spacing, image, unit, depth, axis=axis, volumes=volumes, is_mask=is_mask)
+
+
+def _coarser(path: Path, image: _Image, title: str, at: tuple[int, ...], dtype: np.dtype) -> tuple[LazyImage, ...]:
+    """The resolutions below the full one of a plane, where they have the same planes."""
+    found, names = [], image.names
+    full = image.levels[0][0]
+    for place, (sides, _) in list(zip(image.places, image.levels, strict=True))[1:]:
+        if all(n == m for name, n, m in zip(names, sides, full, strict=True) if name not in "yx"):
+            colours = sides[names.index("c")] if "c" in names else 1
+            shape = (sides[names.index("y")], sides[names.index("x")], *((colours,) if colours > 1 else ()))
+            part = partial(_part, path, place, names, at, colours > 1)
+            found.append(LazyImage(title, shape, dtype, partial(part, ()), part))
+    return tuple(found)
 
 
 def _image(path: Path, root: Any) -> _Image:
@@ -128,12 +144,14 @@ def _image(path: Path, root: Any) -> _Image:
     finest = levels[0][0].shape
     if any(len(array.shape) != len(finest) or max(map(sub, array.shape, finest)) > 0 for array, _ in levels):
         raise ValueError("a coarser resolution is larger than the finest")
+    places = tuple(f"{place}/{each['path']}".strip("/") for each in first["datasets"])
     return _Image(
-        f"{place}/{first['datasets'][0]['path']}".strip("/"),
+        places[0],
         tuple({**axis, "name": str(axis["name"]).lower()[:1]} for axis in axes),
         tuple((tuple(array.shape), _transforms(transforms, len(axes))) for array, transforms in levels),
         _transforms(first.get("coordinateTransformations", []), len(axes)),
         group.metadata.zarr_format,
+        places,
     )
 
 

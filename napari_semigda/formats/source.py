@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,10 @@ class LazyImage:
     """Reads the pixels: an array of `shape`."""
     part: Callable[[Any], np.ndarray] | None = None
     """Reads ``image[key]`` without the rest, where the file allows that."""
+    coarser: tuple[LazyImage, ...] = ()
+    """The same with fewer and fewer pixels, where the file has it."""
+    place: Mapping[str, Any] | None = None
+    """Where another process finds a large image that can be read by parts, in plain JSON; see `images.opener`."""
 
     @property
     def ndim(self) -> int:

@@ -15,7 +15,7 @@ from napari_semigda.classes import with_found
 from napari_semigda.engine.types import EngineError, Prediction
 from napari_semigda.project import Project
 from napari_semigda.stacks import ImageStack
-from napari_semigda.widgets import opened, opening, place, words, writing
+from napari_semigda.widgets import opened, opening, place, tiled, words, writing
 from napari_semigda.widgets.class_keys import ClassKeys
 from napari_semigda.widgets.colours import class_colormap
 from napari_semigda.widgets.history import History
@@ -30,6 +30,8 @@ class LayerBridge:
     ----------
     viewer : napari.Viewer
         The viewer, or napari's proxy of it.
+    whole : bool
+        Work on large images as they are, not on their tiles.
     """
 
     layers_changed = Signal()  # layers came, went, moved or were renamed
@@ -40,8 +42,9 @@ class LayerBridge:
     digit_pressed = Signal(int)  # a key 1..9 on the masks
     closed = Signal()  # the viewer is not followed any more
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, *, whole: bool = False) -> None:
         self.viewer = viewer
+        self._whole = whole
         self._predictions = PredictionLayers(viewer)
         self._reader = Reader(viewer, self.plane_in_view, self._take)
         self._class_keys = ClassKeys(viewer, self.digit_pressed.emit)
@@ -91,8 +94,12 @@ class LayerBridge:
         EngineError
             When the layer holds no images; no layer is chosen then.
         """
-        layer = layer and opening.channels_together(self.viewer, layer)
+        wanted, layer = layer, layer and opening.channels_together(self.viewer, layer)
+        if layer is not None and not self._whole:
+            layer = tiled.as_tiles(self.viewer, layer)
         if same(layer, self.image):
+            if not same(wanted, layer):  # who lists the layers shows the one that is worked on
+                self.layers_changed.emit()
             return
         self._reader.finish()
         left, self.image, self.project = self.project, None, None

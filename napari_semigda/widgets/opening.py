@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 from napari import current_viewer
 from napari.layers import Image
 
+from napari_semigda.engine.blocks import is_large
 from napari_semigda.engine.types import EngineError
 from napari_semigda.formats import LazyImage, Source, is_image, open_source, stem_of
 from napari_semigda.formats.dicom import is_dicom, is_one_series, open_series
 from napari_semigda.formats.place import laid_on
 from napari_semigda.stacks import TIMES
-from napari_semigda.store.stack import FileStack, StackPlane
+from napari_semigda.store.stack import FileStack, LevelStack, StackPlane
 from napari_semigda.widgets.colours import class_colormap
 
 SOURCE = "semigda_source"
@@ -67,18 +69,19 @@ def _image_of(mask: Source) -> Source | None:
 
 def _masks_layer(mask: Source, image: Source | None) -> tuple[Any, dict[str, Any], str]:
     """Masks as one layer, turned to lie on their image where that is known; too large ones can only be looked at."""
-    data, *_ = _layer([mask])
-    if data.size <= _MOST_PAINTED:
+    data, options, _ = _layer([mask])
+    placed = {key: options[key] for key in ("scale", "units", "axis_labels", "multiscale")}
+    if not options["multiscale"] and data.size <= _MOST_PAINTED:
         planes = [np.asarray(plane) for plane in mask.planes]
         data = np.stack(planes if image is None else laid_on(image, mask, planes))
-    options = {"name": f"{stem_of(mask.path)} masks", "multiscale": False, "colormap": class_colormap()}
-    return data, options | _placed([image or mask]), "labels"
+        placed |= _placed([image or mask])
+    return data, {"name": f"{stem_of(mask.path)} masks", "colormap": class_colormap()} | placed, "labels"
 
 
 def _layer(
     sources: list[Source], say: Callable[[str], object] = lambda sentence: None
-) -> tuple[FileStack, dict[str, Any], str]:
-    """The planes of some files as one lazy layer, with the size that the first one tells."""
+) -> tuple[FileStack | list[LevelStack], dict[str, Any], str]:
+    """The planes of some files as one lazy layer, with the size that the first one tells; large ones in resolutions."""
     first = sources[0]
     planes = [
         StackPlane(image.name, group, image, source.window, source.volume_of(index))
@@ -86,15 +89,19 @@ def _layer(
         for group in [source.path.name if len(source.planes) > 1 else ""]
         for index, image in enumerate(source.planes)
     ]
-    stack = FileStack(planes, say)
+    levels = _levels(planes, say)
+    stack = levels[0] if levels else FileStack(planes, say)
     options = {
         "name": stem_of(first.path),
         "rgb": stack.rgb,
-        "multiscale": False,
-        "contrast_limits": None if stack.rgb else stack.limits(),
+        "multiscale": bool(levels),
+        "contrast_limits": None if stack.rgb else (levels or [stack])[-1].limits(),
         "metadata": {SOURCE: first} if len(sources) == 1 and first.affine is not None else {},
     }
-    return stack, options | _placed(sources), "image"
+    placed = _placed(sources)
+    if levels and len(planes) == 1:
+        placed = {key: each[1:] for key, each in placed.items()}
+    return levels or stack, options | placed, "image"
 
 
 def _placed(sources: list[Source]) -> dict[str, Any]:
@@ -110,6 +117,19 @@ def _placed(sources: list[Source]) -> dict[str, Any]:
     }
 
 
+def _levels(planes: list[StackPlane], say: Callable[[str], object]) -> list[LevelStack]:
+    """Large images in the resolutions that their files have, finest first; none where all are small or one has none."""
+    finest = [plane.image for plane in planes]
+    count = min(len(image.coarser) for image in finest)
+    if not count or not any(is_large(image.shape) for image in finest):
+        return []
+    levels = [finest, *([image.coarser[at] for image in finest] for at in range(count))]
+    return [
+        LevelStack([replace(plane, image=image) for plane, image in zip(planes, level, strict=True)], finest, say)
+        for level in levels
+    ]
+
+
 def channels_together(viewer: Any, layer: Image) -> Image:
     """The layer to work on when `layer` is chosen: one more where its channels lie along a slider, else itself.
 
@@ -119,9 +139,9 @@ def channels_together(viewer: Any, layer: Image) -> Image:
     """
     from napari.utils.notifications import show_info
 
-    if layer.rgb or layer.ndim < 3 or KEY in layer.metadata or isinstance(layer.data, FileStack):
-        return layer
     data = layer.data[0] if layer.multiscale else layer.data
+    if layer.rgb or layer.ndim < 3 or KEY in layer.metadata or isinstance(data, FileStack):
+        return layer
     made = _of_file(layer, data.shape) or _of_axes(layer, data)
     if made is None:
         return layer

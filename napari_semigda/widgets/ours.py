@@ -1,11 +1,12 @@
 """Layers that the plugin makes: how they are marked, and the prediction that is updated in place."""
 
+import math
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
 
-from napari_semigda.engine.types import Prediction
+from napari_semigda.engine.types import EngineError, Prediction
 from napari_semigda.spill import SpilledStack
 from napari_semigda.stacks import ImageStack
 from napari_semigda.widgets.colours import class_colormap
@@ -47,9 +48,19 @@ def layer_on(image: Image, kind: type[Layer], data: Any, use: str, **options: An
     )
 
 
-def masks_on(image: Image, shape: tuple[int, ...], data: np.ndarray | None = None, **options: Any) -> Labels:
-    """Masks for `image` in the class colours, empty unless `data` is given."""
-    data = np.zeros(shape, np.uint8) if data is None else data
+def masks_on(image: Image, shape: tuple[int, ...], data: Any = None, **options: Any) -> Labels:
+    """Masks for `image` in the class colours, empty unless `data` is given.
+
+    Empty ones take memory where they are painted only, but the system may refuse to promise as much as they could take;
+    that is said with an EngineError.
+    """
+    try:
+        data = np.zeros(shape, np.uint8) if data is None else data
+    except MemoryError as error:
+        raise EngineError(
+            f"{image.name} is too large to be painted ({math.prod(shape) / 1e9:.3g} GB of masks): crop it, or paint on "
+            "some images of its size and use SemiGDA: Batch for the rest."
+        ) from error
     return layer_on(image, Labels, data, "masks", colormap=class_colormap(), **options)
 
 

@@ -7,16 +7,17 @@ from typing import Any
 from magicgui.widgets import FileEdit
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QVBoxLayout
 
 from napari_semigda.classes import of_model
 from napari_semigda.engine.exchange import Outcome
 from napari_semigda.engine.header import read_header
 from napari_semigda.engine.types import EngineError, Prediction, Report
-from napari_semigda.widgets import words
+from napari_semigda.widgets import growing, words
 from napari_semigda.widgets.choices import LayerChoice
 from napari_semigda.widgets.colours import class_colormap
 from napari_semigda.widgets.dock import Dock, button, row
+from napari_semigda.widgets.growing import Growing
 from napari_semigda.widgets.layers import LayerBridge
 from napari_semigda.widgets.ours import KEY, masks_on, write_plane
 from napari_semigda.widgets.problem import note_failure
@@ -48,10 +49,11 @@ class PredictDock(Dock):
     ) -> None:
         super().__init__()
         self.setWindowTitle("SemiGDA: Predict")
-        self.bridge = LayerBridge(napari_viewer)
+        self.bridge = LayerBridge(napari_viewer, whole=True)
         self.runner = runner or Runner()
         self.result: Any | None = None
         self.running = False
+        self._growing: Growing | None = None  # masks of a large image
         self._make_widgets()
         self.run.say("Choose a saved model and the images, then press Predict.")
         self.at_the_end(self.runner.close, self.bridge.close)
@@ -66,6 +68,7 @@ class PredictDock(Dock):
         self.smooth = SmoothChoice()
         self.predict_button = button("Predict", "Make a new masks layer and fill it with the model's masks.")
         self.stop_button = button("Stop", "End the predicting; the masks made so far stay.")
+        self.save_button = button("Save masks…", "Copy the masks of this large image into an OME-Zarr folder.")
         self.run = RunView()
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
@@ -77,6 +80,7 @@ class PredictDock(Dock):
         column.addWidget(self.smooth)
         column.addLayout(row(self.predict_button, self.stop_button, stretch=(2, 1)))
         column.addWidget(self.run)
+        column.addWidget(self.save_button)
         self.fill(column)
 
     def _connect(self) -> None:
@@ -93,6 +97,7 @@ class PredictDock(Dock):
             (self.model.changed, lambda _: self._settle()),
             (self.predict_button.clicked, self.predict),
             (self.stop_button.clicked, self.stop),
+            (self.save_button.clicked, self._ask_where_to_save),
         ):
             signal.connect(slot)
 
@@ -106,15 +111,21 @@ class PredictDock(Dock):
             problem = "Choose a model first: a .semigda file that was saved from SemiGDA: Train."
         if problem or self.running:
             if problem:
-                self.run.say(problem)
-                show_warning(problem)
+                self._refuse(problem)
+            return False
+        try:
+            large = growing.is_for(project)
+            self._growing = Growing(self.bridge.viewer, self.bridge.image, project, Path(path)) if large else None
+        except EngineError as error:
+            self._refuse(str(error))
             return False
         self.running = True
         self.run.begin()
         self.run.say("Starting…")
         self._project, self._image = project, self.bridge.image
-        self.result = None
-        job = project.prediction_job(Path(path), self.bridge.plane_in_view(), smooth=self.smooth.value())
+        self.result = self._growing and self._growing.layer
+        masks = self._growing and self._growing.folder
+        job = project.prediction_job(Path(path), self.bridge.plane_in_view(), smooth=self.smooth.value(), masks=masks)
         self.runner.submit(job, project.folder)
         self._settle()
         self.running_changed.emit(True)
@@ -126,14 +137,35 @@ class PredictDock(Dock):
             self.run.say("Stopping…")
             self.runner.stop()
 
+    def save_masks(self, path: Path) -> Path | None:
+        """Copy the masks of a large image into an OME-Zarr; returns it, or None when that was refused."""
+        if self._growing is None:
+            return None
+        try:
+            saved = self._growing.save(path)
+        except EngineError as error:
+            self._refuse(str(error))
+            return None
+        show_info(f"Saved {saved.name}.")
+        return saved
+
+    def _ask_where_to_save(self) -> None:
+        name = f"{self._image.name} masks.ome.zarr"
+        path, _ = QFileDialog.getSaveFileName(self, "Save the masks", name, "OME-Zarr (*.ome.zarr)")
+        if path:
+            self.save_masks(Path(path))
+
+    def _refuse(self, problem: str) -> None:
+        self.run.say(problem)
+        show_warning(problem)
+
     # -- following --------------------------------------------------------------------------------------------------
 
     def _choose(self, layer: Any) -> None:
         try:
             self.bridge.choose_image(layer)
         except EngineError as error:
-            self.run.say(str(error))
-            show_warning(str(error))
+            self._refuse(str(error))
         self._on_layers()
 
     def _on_layers(self) -> None:
@@ -145,7 +177,7 @@ class PredictDock(Dock):
             bridge.choose_image(layers[0])
         self.images.set_choices([(words.layer(x), x) for x in bridge.image_layers()], bridge.image)
         stack = bridge.project.stack if bridge.project is not None else None
-        self.smooth.setVisible(stack is not None and stack.is_volume)
+        self.smooth.setVisible(stack is not None and stack.is_volume and not growing.is_for(bridge.project))
         self.smooth.show_unit("mm" if stack is None else stack.unit or "slices")
         self._settle()
 
@@ -155,10 +187,16 @@ class PredictDock(Dock):
         self.model.enabled = not self.running
         self.predict_button.setEnabled(not self.running and self.bridge.image is not None)
         self.stop_button.setEnabled(self.running)
+        self.save_button.setVisible(self._growing is not None)
+        self.save_button.setEnabled(not self.running)
 
     def _on_report(self, report: Report) -> None:
         self.run.show_progress(report)
-        self.run.say(words.marking(report, len(self._project.stack)))
+        if self._growing is None:
+            self.run.say(words.marking(report, len(self._project.stack)))
+        else:
+            self.run.say(words.growing(report, self._image.name))
+            self._growing.show()
 
     def _on_prediction(self, prediction: Prediction) -> None:
         if self.result is None:
@@ -175,15 +213,14 @@ class PredictDock(Dock):
     def _on_finished(self, generation: int, outcome: Outcome) -> None:
         self._project.finish(generation, outcome, Report("done"))
         if self.result is not None:
-            self.result.editable = True
+            self.result.editable = self._growing is None
             self.result.metadata[KEY]["classes"] = {n: x for n, x in outcome.classes.items() if n}
             self.result.refresh()
         names = ", ".join(f"{number} {name}" for number, name in outcome.classes.items() if number)
-        how = "Stopped." if outcome.stopped else "Done."
-        self._ended(f"{how} Classes: {names}. The masks are yours: correct them, or save the layer.")
+        self._ended(words.predicted(names, outcome.stopped, large=self._growing is not None))
         if outcome.skipped:
             show_warning(words.skipped(outcome.skipped))
-        else:
+        elif self._growing is None or not outcome.stopped:
             show_info("The masks are ready.")
 
     def _on_failed(self, failure: Failure) -> None:

@@ -259,3 +259,28 @@ def in_doubt(name: str, place: int, places: int) -> str:
 def marking_first(number: int) -> str:
     """A model is there, but no predictions yet."""
     return f"Marking the images with round {number} first; press Next doubtful again in a moment."
+
+
+def tiles_made(name: str, tiles: str, size: tuple[int, int], count: int) -> str:
+    """That a large image was cut, and what to do with the parts."""
+    return (
+        f"{name} is large ({size[0]} x {size[1]} pixels), so {tiles} shows it in {count} tiles: paint some of them and "
+        "train. With the model saved, SemiGDA: Predict marks all of it without seams. "
+        f"{name} is hidden, not changed."
+    )
+
+
+def growing(report: Report, name: str) -> str:
+    """How far a large image is."""
+    return f"Marking {name}: {report.fraction:.0%}, shown as it comes."
+
+
+def predicted(classes: str, stopped: bool, large: bool) -> str:
+    """What there is once predicting has ended, and what can be done with it."""
+    how = f"{'Stopped' if stopped else 'Done'}.{f' Classes: {classes}.' if classes else ''}"
+    if not large:
+        return f"{how} The masks are yours: correct them, or save the layer."
+    more = " Predict goes on where it stopped." if stopped else ""
+    return (
+        f"{how}{more} Masks of this size are kept in a temporary folder until the viewer is closed: save them before."
+    )

@@ -185,7 +185,7 @@ def test_a_request_that_is_not_ours_is_refused_in_one_sentence(tmp_path, damage,
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    monkeypatch.setattr("napari_semigda.engine.handover.shutil.disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(EngineError, match="are free"):
         write(tmp_path, job(tmp_path))
     assert not list(tmp_path.rglob("*.npy"))
