@@ -332,17 +332,17 @@ def _batch(folder: Path) -> None:
 
 def _read_batch(folder: Path) -> None:
     """What a batch that goes on asks of the notes, and the tables it writes from them."""
-    from napari_semigda.batch import _Batch
+    from napari_semigda.batch import Tally
     from napari_semigda.engine.types import BatchRequest
     from napari_semigda.journal import FOLDER, Journal
 
     journal = Journal(folder / FOLDER, folder, folder / "m.semigda", frozenset({"masks", "measurements"}))
     request = BatchRequest(folder / "m.semigda", (folder / "a.png",), folder, measurements=True)
-    batch = _Batch(request, None, lambda: False, journal)
+    tally = Tally(request, journal)
     if journal.has(folder / "a.png"):
-        batch.finished.append(folder / "a.png")
+        tally.finished.add(folder / "a.png")
     journal.made(folder / "a.png", [noise((24, 20))])
-    batch.write_tables()
+    tally.write_tables()
     journal.announce(folder / "a.png", [noise((24, 20))])
 
 

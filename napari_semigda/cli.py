@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
@@ -201,6 +201,13 @@ def predict(  # noqa: PLR0913, PLR0917  as above
         bool, typer.Option("--resume", help="Note what is finished in the folder, and go on from there next time.")
     ] = False,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            help="Have the workers of this Dask cluster do it; they must see the files under the same names.",
+        ),
+    ] = None,
     backbone_source: Annotated[
         str | None,
         typer.Option(help="Weights of tiny or sd, where they moved since training.", rich_help_panel=_MORE),
@@ -221,12 +228,17 @@ def predict(  # noqa: PLR0913, PLR0917  as above
         device=device,
     )
     check_batch(request)  # what is quick to say comes before the model is loaded
+    if scheduler is not None:
+        from napari_semigda.cluster import run_on_cluster
 
-    from napari_semigda.engine.predict import Predictor
+        reports = run_on_cluster(request, scheduler, backbone_source)
+    else:
+        from napari_semigda.engine.predict import Predictor
 
-    with bar(f"Predicting {_files(len(files))}") as (progress, task):
+        reports = run_batch(request, Predictor(model, device, backbone_source))
+    with bar(f"Predicting {_files(len(files))}") as (progress, task), closing(reports):
         progress.update(task, total=1.0)
-        for report in run_batch(request, Predictor(model, device, backbone_source)):
+        for report in reports:
             progress.update(task, completed=report.fraction)
             warn(*(f"Passed over: {sentence}" for sentence in report.failed))
     left_out = [f"{_files(report.before)} finished before"] * bool(report.before)

