@@ -101,8 +101,12 @@ class Child:
             self._process.wait(LEAVE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a dead disk leaves when it can
+            try:
                 self._process.wait(LEAVE_S)
+            except subprocess.TimeoutExpired:
+                # One that waits for a dead disk, or whom a busy computer gives no time, leaves when it can. Somebody
+                # has to wait for that: else it stays in the list of processes as long as the viewer.
+                threading.Thread(target=self._process.wait, name="semigda-end", daemon=True).start()
 
     def forget(self) -> None:
         """Close what is still open, once nobody listens any more."""

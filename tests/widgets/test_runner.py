@@ -262,6 +262,14 @@ def test_the_viewer_never_waits_for_a_process_that_does_not_listen(runner, proje
     wait_for(lambda: not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE, 3)
 
 
+def test_a_process_that_is_slow_to_end_is_not_left_in_the_list_of_processes(monkeypatch):
+    child = process.Child([sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setattr(process, "LEAVE_S", 0.0)  # nobody ends as quickly
+    child.end()
+    wait_for(lambda: not psutil.pid_exists(child.pid), 3)
+    child.forget()
+
+
 @pytest.mark.parametrize(("code", "hangs"), [("while True: pass", False), ("import time; time.sleep(60)", True)])
 def test_who_computes_does_not_hang_however_long_he_is_silent(code, hangs):
     busy = subprocess.Popen([sys.executable, "-S", "-c", code])
