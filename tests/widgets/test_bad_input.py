@@ -142,11 +142,11 @@ def test_multiscale_images_are_used_at_full_size_and_multiscale_masks_refused(vi
 def test_a_disk_that_is_full_is_an_error_in_words(viewer, make_dock, images, notifications, monkeypatch):
     from types import SimpleNamespace
 
-    from napari_semigda.engine import exchange
+    from napari_semigda.engine import handover
 
     viewer.add_labels(discs()[1], name="masks")
     dock = make_dock()
-    monkeypatch.setattr(exchange.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(handover.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     dock.train_button.click()
     wait_for(lambda: dock.state is State.ERROR)
     assert "make room there" in notifications[-1]
