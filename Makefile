@@ -43,7 +43,7 @@ screenshots:
 torture: system-xvfb install
 	$(THREADS) $(XVFB) $(BIN)/python scripts/torture.py $(ARGS)
 
-# Two halves side by side, on one thread and one screen each; the one without docks steps back, so that they stay quick.
+# Two halves side by side, on one thread and one screen each; the one without docks steps back, so that those stay quick.
 test: system-xvfb install lint
 ifdef ARGS
 	$(THREADS) $(XVFB) $(BIN)/python -m pytest $(ARGS)
@@ -51,11 +51,14 @@ else
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-docks test-rest
 endif
 
+# Those that start processes of their own and wait for them go with the docks, which wait for theirs: so the halves are even.
+WAITING := tests/widgets tests/test_cluster.py tests/engine/test_several.py
+
 test-docks:
-	OMP_NUM_THREADS=1 $(XVFB) $(BIN)/python -m pytest tests/widgets
+	OMP_NUM_THREADS=1 $(XVFB) $(BIN)/python -m pytest $(WAITING)
 
 test-rest:
-	OMP_NUM_THREADS=1 nice $(XVFB) $(BIN)/python -m pytest --ignore=tests/widgets
+	OMP_NUM_THREADS=1 nice $(XVFB) $(BIN)/python -m pytest $(WAITING:%=--ignore=%)
 
 lint: install
 	$(BIN)/ruff check .

@@ -189,8 +189,12 @@ def test_masks_are_those_of_one_computer_and_a_worker_that_is_killed_costs_nothi
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_interrupted_it_leaves_whole_files_and_goes_on_where_it_was(large, tiny_run, address, watch, tmp_path, capsys):
+def test_interrupted_it_leaves_whole_files_and_goes_on_where_it_was(
+    large, tiny_run, address, watch, tmp_path, capsys, request
+):
     (images, here), out = large, tmp_path / "out"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     noted = watch()
 
     def interrupt():

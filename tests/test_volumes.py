@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from napari_semigda import batch as batch_module
-from napari_semigda import cli
+from napari_semigda import cli, file_work
 from napari_semigda.batch import check_batch, run_batch
 from napari_semigda.engine.answers import prediction_from_json
 from napari_semigda.engine.exchange import Job, PredictRequest, write_job
@@ -169,7 +169,7 @@ def test_masks_of_another_smoothing_are_made_anew(folder):
 
 
 def test_a_large_volume_is_smoothed_block_by_block_and_gone_on_with(folder, monkeypatch):
-    monkeypatch.setattr(batch_module, "_MOST_MASKS", 100)
+    monkeypatch.setattr(file_work, "_MOST_MASKS", 100)
     path = zarr(folder / "images", flickering(12))
     begun, masks = run(folder, path, smooth=2, stop=lambda predictor: predictor.looks > 7)
     assert not masks and 7 < begun.looks < 12

@@ -239,7 +239,7 @@ def a_card(monkeypatch):
     monkeypatch.setattr(
         "napari_semigda.engine.train.pick_device", lambda name: torch.device("cpu" if name == "cpu" else "cuda")
     )
-    monkeypatch.setattr("napari_semigda.engine.round.pick_device", lambda _: torch.device("cpu"))
+    monkeypatch.setattr("napari_semigda.engine.several.pick_device", lambda _: torch.device("cpu"))
 
 
 def test_a_graphics_card_that_is_lost_hands_over_to_the_cpu(tmp_path, monkeypatch, undisturbed, a_card):

@@ -56,16 +56,16 @@ def test_an_empty_image_teaches_that_what_is_on_it_is_background(tmp_path, monke
     nothing = np.zeros((64, 72), np.uint8)
     empty = [dataclasses.replace(drawn[2], mask=nothing, group="z"), Plane("black", nothing, nothing, "z")]
     seen = set()
-    crop = CropSampler._crop
+    cut = CropSampler._cut
 
-    def watched(self, index, centre):
-        image, target, weight = crop(self, index, centre)
+    def watched(self, index, *window):
+        image, target, weight = cut(self, index, *window)
         if index in (2, 3) and len(self) > 1:
             seen.add(index)
             assert weight.all() and not target.any()
         return image, target, weight
 
-    monkeypatch.setattr(CropSampler, "_crop", watched)
+    monkeypatch.setattr(CropSampler, "_cut", watched)
     last = fit((*drawn[:2], *empty, drawn[3]), tmp_path / "m.semigda", max_steps=6)[-1]
     assert seen == {2, 3}
     assert set(last.held_out) < {"disc0", "disc1"} and len(last.held_out) == 1
