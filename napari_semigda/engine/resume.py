@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 EVERY = 8.0
 """Seconds of work between two checkpoints; with a step still under way, at most ten are lost."""
-_SHARE = 1 / 50  # of the time that checkpoints may take
+_SHARE = 1 / 20  # of the time that checkpoints may take: one of .4 s, on a busy computer, comes every eight
 _KEY = "semigda-run"
 _LOOKED_AT = 64 * 2**20  # bytes of all images together that the digest takes in; of more, every so manieth pixel
 _FREE = {"device", "compile", "devices", "nodes"}  # settings that a run may go on without
