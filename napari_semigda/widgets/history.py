@@ -4,6 +4,7 @@ napari keeps the strokes of a Labels layer but knows of nothing else. So the key
 this list says whether a stroke or a step of ours was last, and passes strokes on.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from napari.layers import Labels
 
 from napari_semigda.widgets.keys import REDO, UNDO
+
+MOST = 100
+"""Steps that are remembered, as many as napari remembers strokes: an Accept holds the mask that it replaced."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class History:
         self._touched = touched
         self._layer: Labels | None = None
         self._place: Callable[[], int] = lambda: 0
-        self._done: list[Step] = []
+        self._done: deque[Step] = deque(maxlen=MOST)
         self._undone: list[Step] = []
 
     def follow(self, layer: Labels | None, place: Callable[[], int]) -> None:
@@ -52,7 +56,8 @@ class History:
             for key in (UNDO, REDO):
                 self._layer.bind_key(key, None, overwrite=True)  # its class still has napari's own
         self._layer, self._place = layer, place
-        self._done, self._undone = [], []
+        self._done.clear()
+        self._undone = []
         if layer is not None:
             layer.events.paint.connect(self._on_stroke)
             layer.bind_key(UNDO, lambda _: self.undo(), overwrite=True)

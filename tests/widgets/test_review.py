@@ -16,6 +16,7 @@ from napari_semigda.review import ImageState
 from napari_semigda.stacks import ImageStack
 from napari_semigda.store import ProjectStore
 from napari_semigda.widgets import keys, review_table
+from napari_semigda.widgets.history import MOST, History
 from napari_semigda.widgets.review import ReviewDock
 from napari_semigda.widgets.thumbnails import SIZE, thumbnail
 from napari_semigda.widgets.words import State
@@ -502,3 +503,13 @@ def test_a_thousand_images_are_looked_through_without_waiting(viewer, make_dock,
     print(figures)  # noqa: T201 - pytest -s
     assert all(figure < 0.2 for figure in figures.values()), figures
     assert len(review.table.thumbnails._kept) <= 400
+
+
+def test_what_was_done_long_ago_is_forgotten():
+    """Each step holds what it replaced: in a day of painting that would be a mask for every Accept."""
+    steps, taken_back = History(lambda _: None), []
+    for number in range(MOST + 50):
+        steps.add(lambda number=number: taken_back.append(number), lambda: None)
+    for _ in range(2 * MOST):
+        steps.undo()
+    assert taken_back == list(range(MOST + 49, 49, -1))
