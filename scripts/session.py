@@ -62,6 +62,7 @@ class Session:
         self.out = out
         self.viewer = napari.Viewer(title="SemiGDA")
         self.viewer.window._qt_window.resize(*SIZE)
+        self.viewer.window.activate()  # messages stay until somebody could read them
         launch.dock_train()
         self.dock = self.find_dock(TrainDock)
         self.hand = Hand(self.viewer)

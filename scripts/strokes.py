@@ -54,19 +54,22 @@ class Hand:
     def stroke(self, layer, start: tuple[int, int], end: tuple[int, int]) -> None:
         """Press at pixel `start`, drag to pixel `end`, let go; one undo step."""
         points = [self._on_canvas(layer, pixel) for pixel in (start, end)]
+        for beside in (4, 0):  # nobody's mouse jumps: vispy keeps all events since it last moved freely, twice
+            self._move(points[0] + QPoint(beside, 0), Qt.MouseButton.NoButton)
+            QTest.qWait(REST_MS)
         QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[0])
         if points[0] != points[1]:
             QTest.qWait(REST_MS)
-            self._move(points[1])
+            self._move(points[1], Qt.MouseButton.LeftButton)
             QTest.qWait(REST_MS)
         QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[1])
 
-    def _move(self, point: QPoint) -> None:
+    def _move(self, point: QPoint, held: Qt.MouseButton) -> None:
         # QTest.mouseMove would move without a button held.
         native, at = self.canvas, QPointF(point)
         there = QPointF(native.mapToGlobal(point))
-        left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-        QApplication.sendEvent(native, QMouseEvent(QEvent.Type.MouseMove, at, there, left, left, none))
+        none = Qt.KeyboardModifier.NoModifier
+        QApplication.sendEvent(native, QMouseEvent(QEvent.Type.MouseMove, at, there, held, held, none))
 
     def _on_canvas(self, layer, pixel: tuple[int, int]) -> QPoint:
         """Where the middle of a pixel of the slice in view is on the canvas."""

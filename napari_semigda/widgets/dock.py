@@ -16,6 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_semigda.widgets.toasts import Toasts
+
 WIDTH = 320  # at rest
 
 
@@ -25,6 +27,7 @@ class Dock(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._docked = False
+        self._toasts = Toasts(self)
         self._end: Callable[..., None] = _closing()
 
     def fill(self, column: QVBoxLayout) -> None:
