@@ -47,7 +47,7 @@ def masks_in(folder: Path, model: Path, shape: Sequence[int]) -> Unfinished:
     EngineError
         When the model cannot be read or the folder not be written.
     """
-    masks = Unfinished(folder, "x".join(map(str, shape)), digest(model))
+    masks = _unfinished(folder, model, shape)
     masks.open(partial(_planes, shape=tuple(shape)))
     return masks
 
@@ -69,7 +69,7 @@ def grow(
     """
     if request.masks is None:
         raise EngineError("There is no folder for the masks: press Predict again.")
-    masks = Unfinished(request.masks, "x".join(map(str, request.shape)), digest(request.model))
+    masks = _unfinished(request.masks, request.model, request.shape)
     planes = masks.open(partial(_planes, shape=request.shape))
     counts = [count_blocks(plane.size) for plane in request.planes]
     yield masks.count / sum(counts)
@@ -121,6 +121,10 @@ def save(store: Path, path: Path, axes: Sequence[str], scale: Sequence[float], u
         described = {"version": "0.4", "name": "masks", "axes": told, "datasets": datasets}
         group.attrs.update({"multiscales": [described], "image-label": {"version": "0.4"}})
     return path
+
+
+def _unfinished(folder: Path, model: Path, shape: Sequence[int]) -> Unfinished:
+    return Unfinished(folder, "x".join(map(str, shape)), digest(model))
 
 
 def _planes(store: Path, shape: tuple[int, ...]) -> list[MaskPlane]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -38,16 +39,8 @@ def save_array(path: Path, array: np.ndarray) -> dict[str, Any]:
     EngineError
         When the array holds Python objects or the disk refuses it.
     """
-    if array.dtype.hasobject:
-        raise EngineError(f"{path.stem} does not hold numbers: choose a layer of numbers.")
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise EngineError(f"Cannot write to {path.parent} ({error.strerror}): make room on that disk.") from error
+    with _whole_or_not_there(path, array.dtype) as file:
+        np.save(file, array, allow_pickle=False)
     return {"shape": list(array.shape), "dtype": array.dtype.str}
 
 
@@ -62,17 +55,24 @@ def save_bands(path: Path, image: Any) -> Iterator[None]:
         Of numbers, read through ``image[rows]``.
     """
     shape, dtype = tuple(map(int, image.shape)), np.dtype(image.dtype)
-    if dtype.hasobject:
-        raise EngineError(f"{path.stem} does not hold numbers: choose a layer of numbers.")
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     rows = max(1, _BAND_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
+    with _whole_or_not_there(path, dtype) as file:  # not mapped: pages of a map count as memory
+        np.lib.format.write_array_header_2_0(file, header)
+        for top in range(0, shape[0], rows):
+            file.write(np.ascontiguousarray(image[top : top + rows], dtype))
+            yield
+
+
+@contextmanager
+def _whole_or_not_there(path: Path, dtype: np.dtype) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place once all is written."""
+    if dtype.hasobject:
+        raise EngineError(f"{path.stem} does not hold numbers: choose a layer of numbers.")
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:  # not mapped: pages of a map count as memory
-            np.lib.format.write_array_header_2_0(file, header)
-            for top in range(0, shape[0], rows):
-                file.write(np.ascontiguousarray(image[top : top + rows], dtype))
-                yield
+        with part.open("wb") as file:
+            yield file
         os.replace(part, path)
     except OSError as error:
         raise EngineError(f"Cannot write to {path.parent} ({error.strerror}): make room on that disk.") from error

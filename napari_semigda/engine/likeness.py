@@ -7,6 +7,7 @@ picture has edges. Not in the paper; only scribbles need it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -21,30 +22,31 @@ NEIGHBOURS = tuple(n for n in product(range(REACH + 1), range(-REACH, REACH + 1)
 """Each pair of directions once: rows down, columns right."""
 
 
-def likeness_loss(probability: Tensor, image: Tensor) -> Tensor:
+def likeness_loss(probabilities: Sequence[Tensor], image: Tensor) -> Tensor:
     """How often neighbours that look alike are given different classes.
 
     Parameters
     ----------
-    probability
-        (B, K, H, W) of a branch.
+    probabilities
+        (B, K, H, W) of each branch.
     image
         (B, 3, H, W) in [0, 1].
 
     Returns
     -------
     Tensor
-        A scalar in [0, 1]: the chance that a pixel and one of its neighbours get different classes, weighed by how near
-        and how alike they are.
+        A scalar, the sum over the branches, each in [0, 1]: the chance that a pixel and one of its neighbours get
+        different classes, weighed by how near and how alike they are.
     """
-    probability, image = (F.avg_pool2d(values, 2) for values in (probability, image))
-    total = probability.new_zeros(())
+    image, *halved = (F.avg_pool2d(values, 2) for values in (image, *probabilities))
+    total = image.new_zeros(())
     for down, right in NEIGHBOURS:
-        p, other = _pair(probability, down, right)
         pixel, beside = _pair(image, down, right)
         far = (down**2 + right**2) / (2 * _DISTANCE**2)
         alike = torch.exp(-(pixel - beside).square().sum(1) / (2 * _COLOUR**2) - far)
-        total = total + (alike * (1 - (p * other).sum(1))).mean()
+        for probability in halved:
+            p, other = _pair(probability, down, right)
+            total = total + (alike * (1 - (p * other).sum(1))).mean()
     return total / len(NEIGHBOURS)
 
 

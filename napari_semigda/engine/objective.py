@@ -123,7 +123,7 @@ class Objective:
                 loss = loss + unlabelled_weight * unlabelled
             if alike:
                 working = [answer.float().exp() for answer in branches if answer is not None]
-                loss = loss + LIKENESS * sum(likeness_loss(answer, images) for answer in working)
+                loss = loss + LIKENESS * likeness_loss(working, images)
         return loss
 
     def resize(self, crops: int, view: View) -> None:

@@ -19,9 +19,7 @@ ALL_POSES = tuple(range(8))
 
 _SIDE = 16  # thumbnails as small as this hold a pose and no detail
 _MOST = 48  # images compared
-_MASKS_DIFFER = (
-    0.2  # least fall of the masks' likeness that shows a pose: hippocampi .45, strokes on them .23, others .16
-)
+_MASKS_DIFFER = 0.2  # least fall of the masks' likeness that shows a pose: hippocampi .45, in strokes .23, others .16
 _IMAGES_DIFFER = 0.1  # ... of the images' likeness, where several classes may differ by their place alone
 _ONE_CLASS_DIFFERS = 0.5  # ... where there is but one class, or no second mask to compare: turning does less harm
 

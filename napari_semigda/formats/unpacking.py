@@ -12,6 +12,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +22,7 @@ from napari_semigda.formats.source import DEFLATE
 HARMLESS = 2**29
 """Bytes: what is surely less is not looked into."""
 _PIECE = 2**20
+_REMEMBERED = 2**12  # chunks
 _FILTERS = 8  # times as many bytes as the pixels of a chunk: before they are packed, filters may make them wider
 _DENSEST = {"gzip": DEFLATE, "zlib": DEFLATE, "bz2": math.inf, "lzma": math.inf}
 _STREAMS: dict[str, Callable[[], Any]] = {
@@ -79,8 +81,15 @@ def check_chunks(array: Any, folder: Path, areas: Iterable[slice | int]) -> None
     for at in product(*touched):
         path = folder / array.metadata.encode_chunk_key(at)
         if path.is_file():  # left out: all of one value
-            with path.open("rb") as file:
-                check_unpacked(file, path.stat().st_size, packing, most)
+            known = path.stat()
+            _check_chunk(path, known.st_size, known.st_mtime_ns, packing, most)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _check_chunk(path: Path, size: int, modified: int, packing: str, most: int) -> None:
+    """As `check_unpacked`; parts of an image that share a chunk ask once, until the file is another."""
+    with path.open("rb") as file:
+        check_unpacked(file, size, packing, most)
 
 
 def _packing(array: Any) -> str:
