@@ -221,11 +221,11 @@ def test_a_run_that_was_cut_off_is_offered_and_gone_on_with(folders, monkeypatch
     from napari_semigda.engine import resume
 
     monkeypatch.setattr(resume, "EVERY", 0.0)
-    monkeypatch.setattr(resume, "_SHARE", 1e9)
     write, left = resume.Checkpoints.step, folders / "out" / ".m.semigda.unfinished"
 
     def interrupted(self, training):
         write(self, training)
+        self.finish()
         if training.clock.step == 2:
             raise KeyboardInterrupt
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -34,9 +35,8 @@ from napari_semigda.engine.view import View
 if TYPE_CHECKING:
     from napari_semigda.engine.round import Round
 
-EVERY = 8.0
-"""Seconds of work between two checkpoints; with a step still under way, at most ten are lost."""
-_SHARE = 1 / 20  # of the time that checkpoints may take: one of .4 s, on a busy computer, comes every eight
+EVERY = 6.0
+"""Seconds of work between two checkpoints; with a step still under way and the disk at work, at most ten are lost."""
 _KEY = "semigda-run"
 _LOOKED_AT = 64 * 2**20  # bytes of all images together that the digest takes in; of more, every so manieth pixel
 _FREE = {"device", "compile", "devices", "nodes"}  # settings that a run may go on without
@@ -48,7 +48,9 @@ def place_beside(model: Path) -> Path:
 
 
 class Checkpoints:
-    """Writes the state of a round now and then, and removes it once the round is over.
+    """Keeps the state of a round now and then, and removes it once the round is over.
+
+    Training waits until the state is copied, not until the disk has it.
 
     Parameters
     ----------
@@ -59,44 +61,48 @@ class Checkpoints:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._digest = ""
-        self._wait = EVERY
         self._since = time.monotonic()
+        self._writing = threading.Thread()
 
     def step(self, run: Round) -> None:
-        """Note that a step is over: the state is written when it is time to. A disk that refuses stops no training."""
-        if self.path is None or time.monotonic() - self._since < self._wait:
+        """Note that a step is over: the state is kept when it is time to. A disk that refuses stops no training."""
+        if self.path is None or time.monotonic() - self._since < EVERY or self._writing.is_alive():
             return
         self._digest = self._digest or digest(run.request)
-        begun = time.monotonic()
-        with suppress(OSError, SafetensorError):
-            write(self.path, run, self._digest)
         self._since = time.monotonic()
-        self._wait = max(EVERY, (self._since - begun) / _SHARE)
+        self._writing = threading.Thread(target=_write, args=(self.path, *snapshot(run, self._digest)))
+        self._writing.start()
 
     def drop(self) -> None:
         """Remove the file."""
+        self.finish()
         if self.path is not None:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
 
+    def finish(self) -> None:
+        """Wait until the disk has what was kept last."""
+        if self._writing.is_alive():
+            self._writing.join()
 
-def write(path: Path, run: Round, request_digest: str) -> None:
-    """Write the state of a round, whole or not at all.
 
-    Raises
-    ------
-    OSError, SafetensorError
-        When the disk refuses.
-    """
+def snapshot(run: Round, request_digest: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A copy of the state of a round: tensors and metadata of a safetensors file."""
     tensors: dict[str, Tensor] = {}
     head = {"digest": request_digest, "state": _pack(_state_of(run), tensors)}
+    return {name: tensor.clone() for name, tensor in tensors.items()}, {_KEY: json.dumps(head)}
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write it whole or not at all; not when the disk refuses."""
     part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        save_file(tensors, part, metadata={_KEY: json.dumps(head)})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with suppress(OSError, SafetensorError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file(tensors, part, metadata=metadata)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def read(request: TrainRequest) -> dict[str, Any]:

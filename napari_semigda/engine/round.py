@@ -197,6 +197,12 @@ class Round:
 
     def run(self) -> Iterator[Report]:
         """Train, save, and report; see `Trainer.fit`."""
+        try:
+            yield from self._course()
+        finally:
+            self.checkpoints.finish()
+
+    def _course(self) -> Iterator[Report]:
         yield self.reporter.report("starting", self._describe())
         checks, refit = Events(*CHECKS), Events(REFIT_FROM)
         for fraction in self.clock.passed[-1:]:  # of a run that was cut off

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -23,12 +24,21 @@ from .conftest import drawn_planes
 STEPS = 12
 
 
+_step = resume.Checkpoints.step
+
+
+def kept_at_once(self, run):
+    """Wait until the disk has it, so that no step goes without."""
+    _step(self, run)
+    self.finish()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def always():
     """A checkpoint after every step, a report too, and pseudo-masks in runs as short as these."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resume, "EVERY", 0.0)
-        patch.setattr(resume, "_SHARE", 1e9)
+        patch.setattr(resume.Checkpoints, "step", kept_at_once)
         patch.setattr(planner, "LEAST_STEPS", 0)
         patch.setattr(pseudo, "KEPT", 4)
         patch.setattr("napari_semigda.engine.reporter.REPORT_EVERY", -1.0)
@@ -101,7 +111,9 @@ def test_so_does_a_correction(tmp_path, undisturbed):
 AT_EVERY_STEP = (
     "from napari_semigda.engine import planner, pseudo, reporter, resume\n"
     "from napari_semigda.engine.worker import TorchEngine, run\n"
-    "resume.EVERY, resume._SHARE, planner.LEAST_STEPS, pseudo.KEPT, reporter.REPORT_EVERY = 0.0, 1e9, 0, 4, -1.0\n"
+    "resume.EVERY, planner.LEAST_STEPS, pseudo.KEPT, reporter.REPORT_EVERY = 0.0, 0, 4, -1.0\n"
+    "step = resume.Checkpoints.step\n"
+    "resume.Checkpoints.step = lambda self, run: (step(self, run), self.finish())\n"
     "run(TorchEngine())\n"
 )
 
@@ -196,25 +208,28 @@ def test_a_disk_that_refuses_stops_no_training(tmp_path):
     assert fit(request)[-1].stage == "done"
 
 
-def test_writing_takes_a_small_share_of_the_time(monkeypatch, tmp_path):
-    now, writes = [0.0], []
+def test_training_does_not_wait_for_a_slow_disk(monkeypatch, tmp_path):
+    now, begun, disk = [0.0], [], threading.Event()
 
     def slow(*_):
-        now[0] += 1.0
-        writes.append(now[0])
+        begun.append(now[0])
+        assert disk.wait(30)
 
     monkeypatch.setattr(resume.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(resume, "write", slow)
+    monkeypatch.setattr(resume, "_write", slow)
+    monkeypatch.setattr(resume, "snapshot", lambda *_: ())
     monkeypatch.setattr(resume, "digest", lambda _: "x")
     monkeypatch.setattr(resume, "EVERY", 8.0)
-    monkeypatch.setattr(resume, "_SHARE", 1 / 50)
     kept = resume.Checkpoints(tmp_path / "unfinished")
     run = type("Run", (), {"request": None})
-    while now[0] < 600:
-        now[0] += 0.5
-        kept.step(run)
-    assert writes[0] == 9.0  # the first one comes soon, whatever it will cost
-    assert len(writes) <= 600 / 50 + 1
+    for now[0] in range(1, 31):
+        _step(kept, run)
+    disk.set()
+    kept.finish()
+    for now[0] in range(31, 60):
+        _step(kept, run)
+        kept.finish()
+    assert begun == [8, 31, 39, 47, 55]  # none while the first was being written, then every 8 s
 
 
 # -- what goes wrong in the middle ------------------------------------------------------------------------------------
