@@ -120,6 +120,7 @@ def test_a_picture_is_measured_by_its_file_not_by_a_fixed_number(tmp_path):
 
 
 def test_what_does_not_fit_into_memory_is_not_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "_SMALL", 0)
     Image.fromarray(noise((300, 200))).save(tmp_path / "a.png")
     planes = open_source(tmp_path / "a.png").planes
     monkeypatch.setattr(source, "free_memory", lambda: 59_999)

@@ -22,6 +22,7 @@ MOST_PLANES = 250_000
 DEFLATE = 1032
 """Most bytes that one byte stands for in zlib, gzip and PNG."""
 _LONGEST_REASON = 200  # characters
+_SMALL = 2**24  # bytes that nobody misses: to ask how many are free takes longer than to read them
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +158,8 @@ def free_memory() -> int:
 
 def check_room(name: str, shape: Sequence[int], dtype: Any) -> None:
     """Refuse to read pixels that do not fit into memory, before any of it is taken."""
-    needed, free = math.prod(map(int, shape)) * np.dtype(dtype).itemsize, free_memory()
-    if needed > free:
+    needed = math.prod(map(int, shape)) * np.dtype(dtype).itemsize
+    if needed > _SMALL and needed > (free := free_memory()):
         raise EngineError(
             f"{name} does not fit into memory (it takes {needed / 1e9:.3g} GB, of which {free / 1e9:.3g} GB are free): "
             "split it, or use a computer with more."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from napari_semigda.formats.source import (
     plane_names,
     replacing,
 )
+from napari_semigda.formats.tiff_open import opened
 from napari_semigda.formats.tiff_parts import has_parts, read_part
 from napari_semigda.formats.unpacking import check_unpacked
 
@@ -71,9 +71,7 @@ class _Layout(NamedTuple):
 
 
 def _read(path: Path) -> Source:
-    import tifffile
-
-    with _watching(path), tifffile.TiffFile(path) as tif:
+    with opened(path, for_all=True) as tif:
         _check(path, tif)
         series = [(i, s) for i, s in enumerate(tif.series) if not s.keyframe.is_reduced]  # reduced ones are thumbnails
         parts = [part for i, s in series for part in _parts(path, i, s)]
@@ -208,9 +206,7 @@ def _parts(path: Path, number: int, series) -> list[tuple]:
 
 
 def _load_page(path: Path, index: int, shape: tuple[int, ...]) -> np.ndarray:
-    import tifffile
-
-    with _watching(path), tifffile.TiffFile(path) as tif:
+    with opened(path) as tif:
         page = tif.pages[index]
         if page.shape != shape and math.prod(page.shape) != math.prod(shape):
             raise ValueError(f"it holds {page.shape} values instead of {shape}")
@@ -255,32 +251,12 @@ def _load_part(path: Path, changed: int, series: int, order: tuple[int, ...], sh
 @lru_cache(maxsize=2)
 def _load_series(path: Path, changed: int, series: int) -> np.ndarray:
     """A whole series whose planes cannot be read one by one; kept, because its other planes are wanted next."""
-    import tifffile
-
-    with _watching(path), tifffile.TiffFile(path) as tif:
+    with opened(path) as tif:
         whole = tif.series[series]
         check_room(path.name, whole.shape, whole.dtype)
         for page in filter(None, whole.pages):
             _check_packed(tif, page)
         return whole.asarray()
-
-
-@contextmanager
-def _watching(path: Path) -> Iterator[None]:
-    """Refuse a truncated file: when pages are missing at its end tifffile only logs it."""
-    heard: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: heard.append(record.getMessage())
-    logger = logging.getLogger("tifffile")
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-    if any("invalid page offset" in message for message in heard):
-        raise EngineError(f"{path} is truncated (pages are missing at its end): copy it again or remove it.")
 
 
 def _write(path: Path, source: Source, masks: Sequence[Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_semigda.formats.source import area_of
+from napari_semigda.formats.tiff_open import opened
 
 _SMALL = 2**20  # pixels: pages up to here are read at once, which is quicker
 
@@ -36,9 +37,7 @@ def read_part(path: Path, index: int, shape: tuple[int, ...], key: Any) -> np.nd
     key
         Anything that numpy takes; what is no slice of rows and of columns needs the whole page.
     """
-    import tifffile
-
-    with tifffile.TiffFile(path) as tif:
+    with opened(path) as tif:
         page = tif.pages[index]
         area = area_of(key)
         rows, columns, rest = area or (slice(None), slice(None), ())

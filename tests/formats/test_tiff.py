@@ -170,3 +170,21 @@ def test_a_plane_is_read_without_the_others(tmp_path):
     (tmp_path / "a.tif").write_bytes(data)
     np.testing.assert_array_equal(np.asarray(source.planes[0]), noise((6, 20, 30))[0])
     refused(np.asarray, source.planes[5])
+
+
+def test_a_file_that_is_another_now_is_parsed_again(tmp_path):
+    path = tmp_path / "a.tif"
+    for shape in ((20, 30), (30, 20), (16, 16)):
+        tifffile.imwrite(path, noise(shape))
+        np.testing.assert_array_equal(planes_of(path)[0], noise(shape))
+        np.testing.assert_array_equal(planes_of(path)[0], noise(shape))
+
+
+def test_a_file_of_one_page_is_parsed_once(tmp_path, monkeypatch):
+    parsed, whole = [], tifffile.TiffFile.__init__
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", lambda self, *a, **k: (parsed.append(a), whole(self, *a, **k))[1])
+    tifffile.imwrite(tmp_path / "a.tif", noise((20, 30)))
+    parsed.clear()
+    for _ in range(3):
+        np.testing.assert_array_equal(planes_of(tmp_path / "a.tif")[0], noise((20, 30)))
+    assert len(parsed) == 1
