@@ -47,6 +47,7 @@ def header_of(run: Round, findings: Findings) -> dict[str, Any]:
             "settings": asdict(run.settings),
             "labelled": len([plane for plane in run.planes if plane.mask is not None]),
             "unlabelled": len(run.objective.unlabelled),
+            "strokes_spread": run.spread_from is not None,
             "held_out": list(examiner.names),
             "trained_on": _trained_on(run),
             "dice": examiner.dice,

@@ -167,6 +167,7 @@ def _state_of(run: Round) -> dict[str, Any]:
         "examiner": run.examiner.state(),
         "pseudo_steps": run.pseudo_steps,
         "taught": run.taught,
+        "spread_from": run.spread_from,
         "refit_from": run.refit_from,
         "note": run.reporter.note,
         "random": _random_numbers(run),
@@ -184,6 +185,9 @@ def restore(run: Round, state: Mapping[str, Any]) -> None:
     run.learner.load_state(state["learner"])
     run.examiner.load_state(state["examiner"])
     run.model.v_share = state["v_share"]
+    if state["spread_from"] is not None:
+        run.rng.bit_generator.state = state["spread_from"]
+        run.teach_spread(run.spread())
     if state["refit_from"] is not None:
         run.rng.bit_generator.state = state["refit_from"]
         run.let_held_out_help()

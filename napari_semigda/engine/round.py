@@ -45,14 +45,16 @@ from napari_semigda.engine.resume import Checkpoints, catch_up, restore
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.schedule import Clock, Events, OpenEnd
 from napari_semigda.engine.several import ALONE, Alone
+from napari_semigda.engine.spreading import ASKED, agree, spread_strokes
 from napari_semigda.engine.trouble import ran_out_of_memory
-from napari_semigda.engine.types import EngineError, Prediction, Report, Stage, TrainRequest
+from napari_semigda.engine.types import EngineError, Plane, Prediction, Report, Stage, TrainRequest
 from napari_semigda.engine.validate import Examiner, hold_out, neighbours_of
 from napari_semigda.engine.view import PlaneReader, View, choose_view
 
 ALIGN_UNTIL = 0.08
 UNLABELLED_FROM = 0.5
 CHECKS = (0.2, 0.35, 0.5, 0.65)
+SPREAD_FROM = 0.4
 REFIT_FROM = 0.65
 LOOK_AT_PAINT = 0.04  # share of the time in which painted images are held against their masks, before and after
 
@@ -86,7 +88,7 @@ class Round:
         several: Alone = ALONE,
     ) -> None:
         self.request, self.settings, self.clock = request, request.settings, clock
-        self.planes = request.planes
+        self.planes = self.lessons = request.planes
         self._stopped, self._in_view, self.several = stopped, in_view, several
         with several.together():
             self.device = several.device(self.settings.device)
@@ -113,7 +115,8 @@ class Round:
         self.reporter = Reporter(self.clock, self.plan, self.examiner, self.objective, self._checked, self._predicted)
         self.pseudo_steps = 0  # with pseudo-masks so far
         self.taught = 0  # steps of stage 2 that went well
-        self.refit_from: Mapping[str, Any] | None = None  # random numbers when held-out images joined
+        self.spread_from: Mapping[str, Any] | None = None  # random numbers when strokes were spread
+        self.refit_from: Mapping[str, Any] | None = None  # ... when held-out images joined
         self.checkpoints = Checkpoints(self.request.checkpoint if self.several.first else None)
         if saved is not None:
             restore(self, saved)
@@ -191,7 +194,7 @@ class Round:
         return Objective(self.model, self.average, teaching, bare, batch, rng)
 
     def _sampler(self, chosen: list[int], rng: np.random.Generator) -> CropSampler:
-        return CropSampler(self.planes, self.reader, chosen, self.view, self.table, rng)
+        return CropSampler(self.lessons, self.reader, chosen, self.view, self.table, rng)
 
     # ---- the course ---------------------------------------------------------------------------------------------
 
@@ -204,9 +207,9 @@ class Round:
 
     def _course(self) -> Iterator[Report]:
         yield self.reporter.report("starting", self._describe())
-        checks, refit = Events(*CHECKS), Events(REFIT_FROM)
+        checks, spread, refit = Events(*CHECKS), Events(SPREAD_FROM), Events(REFIT_FROM)
         for fraction in self.clock.passed[-1:]:  # of a run that was cut off
-            checks.due(fraction), refit.due(fraction)
+            checks.due(fraction), spread.due(fraction), refit.due(fraction)
         if self.earlier and not self.clock.step:
             yield from self._check(start=True)
         while (fraction := self._fraction()) < 1 and not self.learner.given_up:
@@ -215,6 +218,8 @@ class Round:
             if self.several.same(self.clock.ask_whether_it_improves()):
                 yield from self._check()
                 self.clock.note(self._standing())
+            if spread.due(fraction) and self.settings.sparse:
+                self._try_to_spread()
             if refit.due(fraction):
                 self.let_held_out_help()
             stage = self._stage(fraction)
@@ -287,6 +292,23 @@ class Round:
         if self.examiner.dice is not None:
             return self.examiner.dice
         return -math.inf if self.objective.loss.value is None else -self.objective.loss.value
+
+    def spread(self) -> tuple[Plane, ...]:
+        """The planes with their strokes spread."""
+        return spread_strokes(self.planes, self.reader, self.table)
+
+    def _try_to_spread(self) -> None:
+        """Let strokes go on in the pictures, where the network agrees with that."""
+        spread, asked = self.spread(), self.teaching[:ASKED]
+        looks = ((self.planes[i].mask, spread[i].mask, self._look_at(i).mask) for i in asked)
+        if self.several.told(lambda: agree(looks, self.table.ids)):
+            self.teach_spread(spread)
+
+    def teach_spread(self, spread: tuple[Plane, ...]) -> None:
+        """From now on, learn from strokes that have been spread."""
+        self.spread_from = self.rng.bit_generator.state
+        self.lessons = spread
+        self.objective.labelled = self._sampler(self.teaching, self.rng)
 
     def let_held_out_help(self) -> None:
         """Painted images are few: once Dice has been measured on the held-out ones, training uses them too."""

@@ -108,6 +108,30 @@ def test_so_does_a_correction(tmp_path, undisturbed):
     assert_same(whole.out, cut.out)
 
 
+def test_so_does_one_whose_strokes_were_spread(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_semigda.engine.round.agree", lambda *_: True)
+    runs = []
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+        request = asked(tmp_path / name, 6)
+        strokes = [
+            None if p.mask is None else np.where(np.arange(64)[:, None] % 8, 0, p.mask + 1) for p in request.planes
+        ]
+        planes = tuple(
+            dataclasses.replace(plane, mask=None if mask is None else mask.astype(np.uint8))
+            for plane, mask in zip(request.planes, strokes, strict=True)
+        )
+        runs.append(
+            dataclasses.replace(request, planes=planes, settings=dataclasses.replace(request.settings, sparse=True))
+        )
+    whole, cut = runs
+    fit(whole)
+    cut_off(cut, 4)  # strokes are spread before the third step
+    fit(dataclasses.replace(cut, resume=True))
+    assert read_header(whole.out)["training"]["strokes_spread"]
+    assert_same(whole.out, cut.out)
+
+
 AT_EVERY_STEP = (
     "from napari_semigda.engine import planner, pseudo, reporter, resume\n"
     "from napari_semigda.engine.worker import TorchEngine, run\n"
