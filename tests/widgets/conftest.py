@@ -93,8 +93,9 @@ def notifications():
 @pytest.fixture
 def viewer(make_napari_viewer, monkeypatch):
     """A viewer with a window of a known size that shows no toasts."""
-    monkeypatch.setattr("napari._qt.dialogs.qt_notification.NapariQtNotification.show_notification", lambda *_: None)
     viewer = make_napari_viewer(show=True)
+    # After the first viewer has tied it to the messages: tied to this stand-in, it would be so in every later test.
+    monkeypatch.setattr("napari._qt.dialogs.qt_notification.NapariQtNotification.show_notification", lambda *_: None)
     viewer.window._qt_window.resize(1000, 700)
     return viewer
 
