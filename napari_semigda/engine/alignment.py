@@ -44,9 +44,9 @@ class SpatialAttention(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, h*w, c)
+        tokens = self.norm(x).flatten(2).transpose(1, 2)[:, None]  # (B, 1, h*w, c): only with heads is it fused on CPUs
         query, key, value = self.query_key_value(tokens).chunk(3, dim=-1)
-        mixed = self.project(F.scaled_dot_product_attention(query, key, value))  # (B, h*w, c)
+        mixed = self.project(F.scaled_dot_product_attention(query, key, value)[:, 0])  # (B, h*w, c)
         return x + mixed.transpose(1, 2).unflatten(2, x.shape[-2:])
 
 

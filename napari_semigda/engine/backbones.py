@@ -164,7 +164,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        return x + self.second(F.relu(self.first(F.relu(x)), inplace=True))
 
 
 class CompactHead(nn.Module):

@@ -47,8 +47,8 @@ class InvertedResidual(nn.Module):
         self.adds_input = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x if self.expand is None else F.relu6(self.expand(x))
-        narrow = self.project(F.relu6(self.depthwise(wide)))
+        wide = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        narrow = self.project(F.relu6(self.depthwise(wide), inplace=True))
         return x + narrow if self.adds_input else narrow
 
 
@@ -92,7 +92,7 @@ class EfficientNetLite0(nn.Module):
 
         Sides that are no multiple of the last stride are rounded up level by level.
         """
-        x = F.relu6(self.stem(image))
+        x = F.relu6(self.stem(image), inplace=True)
         features = []
         for number, block in enumerate(self.blocks):
             x = block(x)
