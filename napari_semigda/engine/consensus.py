@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
-"""Of branch V. Never none and never all: the images that choose it are few, and the other branch is the check."""
+SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 6))
+"""Of branch V. Never none, for each branch checks the other; at most the paper's half, for the images that choose it
+are few, down to one, and on test images V was hardly ever the better branch (`benchmarks/README.md`)."""
 
 
 class Belief(NamedTuple):
@@ -33,7 +34,7 @@ class Belief(NamedTuple):
 def best_share(seen: Iterable[tuple[Belief, Tensor]], default: float) -> float:
     """The share of branch V with which painted pixels are likeliest, as in a mixture of two experts.
 
-    Where the branches are as good as each other their errors cancel and the share is near a half; where one is clearly
+    Where the branches are as good as each other their errors cancel and the share is near a half; where C is clearly
     better it gets most of the say. It hardly matters which images of a kind are asked: the likelihood of thousands of
     pixels is a smooth function of the one number.
 
