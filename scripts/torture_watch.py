@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -191,16 +192,24 @@ def measure() -> dict[str, float]:
     """What this process and its children hold just now."""
     gc.collect()
     me = psutil.Process()
-    shared = Path("/dev/shm")
     return {
         "memory": round(me.memory_info().rss / 2**20, 1),
         "handles": min(_handles(me) for _ in range(10)),
         "threads": threading.active_count(),
         "processes": len(me.children(recursive=True)),
-        "shared": len(list(shared.iterdir())) if shared.is_dir() else 0,
+        "shared": len(_shared(me)),
         "temporary": len(list(Path(tempfile.gettempdir()).glob("napari-semigda*"))),
         "trainer": round(sum(child.memory_info().rss for child in me.children()) / 2**20, 1),
     }
+
+
+def _shared(me: psutil.Process, folder: Path = Path("/dev/shm")) -> list[str]:
+    """Names of shared memory, but for what bears the number of a living process that is none of ours first."""
+    ours = {me.pid, *(child.pid for child in me.children(recursive=True))}
+    others = set(psutil.pids()) - ours
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    numbers = {name: re.search(r"(?<![0-9A-Za-z])[0-9]+(?![0-9A-Za-z])", name) for name in names}
+    return [name for name, number in numbers.items() if number is None or int(number[0]) not in others]
 
 
 def _handles(me: psutil.Process) -> int:

@@ -1,9 +1,11 @@
 """Short versions of `make torture`: masks survive kills and disks that refuse, rounds leave nothing behind."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
@@ -67,9 +69,17 @@ def test_a_clock_that_is_moved_back(tmp_path):
     assert disks.clock_back(tmp_path).startswith("moved by +1 h, -1 h")
 
 
-def test_train_and_stop_leave_nothing_behind(qapp):
+def test_shared_memory_of_other_programs_is_none_of_ours(tmp_path):
+    me, parent = psutil.Process(), psutil.Process().ppid()
+    for name in (f"torch_{me.pid}_1", f"sem.loky-{parent}-0t6pc", "psm_4f1e"):
+        (tmp_path / name).touch()
+    assert sorted(watching._shared(me, tmp_path)) == ["psm_4f1e", f"torch_{me.pid}_1"]
+
+
+def test_train_and_stop_leave_nothing_behind(qapp, tmp_path, monkeypatch):
     from napari_semigda.widgets.runner import Runner
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # others use the usual one meanwhile
     stack = ImageStack("noise", np.random.default_rng(0).integers(0, 255, (3, 40, 48), np.uint8))
     project, runner, ended = Project(stack), Runner(fake_engine.COMMAND), []
     project.update_masks(np.eye(3, dtype=np.uint8)[0][:, None, None] * np.ones((3, 40, 48), np.uint8))
