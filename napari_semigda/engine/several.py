@@ -12,6 +12,7 @@ Fabric is imported by whoever wants more than one device.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -234,6 +235,8 @@ def _launch(settings: Settings) -> Any:
         fabric.launch()
     except (RuntimeError, ValueError, OSError) as error:
         raise EngineError(f"The processes of this training did not come together ({error}).") from error
+    if kind == "cpu":  # for cards Fabric does so itself
+        atexit.register(_part)
     if fabric.local_rank:
         threading.Thread(target=_leave_with, args=(os.getppid(),), name="parent", daemon=True).start()
     return fabric
@@ -251,6 +254,12 @@ def _kind(settings: Settings) -> str:
             f"choose the device cpu for {settings.devices} processes on this processor."
         )
     return kind
+
+
+def _part() -> None:
+    """End the connection while Python still runs: its threads, left to the end of the process, may abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _leave_with(parent: int) -> None:

@@ -26,6 +26,7 @@ from tests.engine.conftest import draw_discs
 
 ROOT = Path(__file__).parents[2]
 ROUNDING = 1e-5  # of a loss; 2e-7 was found
+PIXEL = 1e-3  # ... of pseudo-masks, where rounding lets a pixel count that else just does not; 7e-5 was found
 NOISE = 0.01  # ... of the painted pixels, where each process draws its own noise for latents; 0.0012 was found
 
 
@@ -76,7 +77,7 @@ def test_the_loss_is_that_of_one_process_with_all_the_crops(two, name, tmp_path,
     assert painted[2:] == pytest.approx(painted_of_both[2:], rel=ROUNDING if name == "quiet" else NOISE)
     if name == "quiet":
         assert [each for each in unlabelled if each is not None] == pytest.approx(
-            [each for each in unlabelled_of_both if each is not None], rel=ROUNDING
+            [each for each in unlabelled_of_both if each is not None], rel=PIXEL
         )
 
 
@@ -123,6 +124,11 @@ def test_what_fails_in_the_second_ends_both_with_a_sentence(two):
     assert done.stderr.splitlines() == ["Training stopped because process 2 of 2 failed (ValueError: boom)."]
     first, second = told(folder, "process")
     assert first["id"] != second["id"] and not psutil.pid_exists(second["id"])
+
+
+def test_the_connection_ends_before_python_does(two):
+    """Left to the end of the process, its threads abort it now and then."""
+    assert json.loads((two[0] / "end-0.json").read_text()) is False
 
 
 def start(folder, rank, port):

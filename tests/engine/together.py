@@ -1,5 +1,6 @@
 """What two processes do together in the tests of several devices: both run all of this, started by the first."""
 
+import atexit
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from napari_semigda import cli
 from napari_semigda.engine import planner, pseudo, reporter, resume
@@ -88,8 +91,14 @@ def fail_in_the_second(error, several, at):
     Objective._in_other_colours = borrow
 
 
+def note_the_end(folder: Path) -> None:
+    """Leave word, late in this process's end, whether it still hangs on the other."""
+    (folder / f"end-{os.environ['LOCAL_RANK']}.json").write_text(json.dumps(torch.distributed.is_initialized()))
+
+
 def main(folder: Path) -> int:
     """All of it; returns the status of the command that is to fail."""
+    atexit.register(note_the_end, folder)  # the last comes first
     warnings.simplefilter("ignore")  # as the command line does
     hurry()
     with begin(asked(folder / "noisy.semigda").settings) as several:
