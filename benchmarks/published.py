@@ -13,7 +13,7 @@ from scipy.ndimage import label
 from torch import Tensor, nn
 
 from napari_semigda.engine.alignment import LatentMapper, ResidualBlock
-from napari_semigda.engine.augment import mix_boxes, random_box
+from napari_semigda.engine.augment import random_box
 from napari_semigda.engine.diffusers_backbones import StableDiffusionBackbone
 from napari_semigda.engine.losses import ramp_up
 
@@ -125,6 +125,14 @@ class PublishedRecipe(nn.Module):
         adapt = lambda level, x: adapters[level](torch.cat([x, features[level]], 1))  # noqa: E731
         picture = self.backbone.decode(latent, adapt)  # (B, 3, H, W)
         return ((picture.mean(1) + 1) / 2).clamp(0, 1)
+
+
+def mix_boxes(first: Tensor, second: Tensor, box: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
+    """Both with a box of the other pasted in: pictures (B, 3, H, W) and masks (B, H, W) alike."""
+    mixed = first.clone(), second.clone()
+    for one, other in zip(mixed, (second, first), strict=True):
+        one[..., *box] = other[..., *box]
+    return mixed
 
 
 def dice_loss(probability: Tensor, target: Tensor) -> Tensor:

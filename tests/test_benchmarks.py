@@ -1,6 +1,7 @@
 """The accuracy benchmark: that arms lack what they say, that branches are kept apart, that scribbles are honest."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from napari_semigda.engine import objective
+from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.checkpoint import load_model
 from napari_semigda.engine.objective import V_EVERY, Objective
 from napari_semigda.engine.predict import Predictor
@@ -19,8 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from ablations import ABLATIONS, AblatedTrainer, train_ablated
 from accuracy_tables import accuracy_section
 from answers import look_with
-from cells import Place, read_cells, write_cell, write_section
+from cells import HERE, Place, read_cells, write_cell, write_section
+from published import PublishedRecipe, mix_boxes
 from scribbles import scribble
+from speed import random_sd
 
 
 def request(folder, **settings):
@@ -84,6 +88,29 @@ def test_an_arm_is_scored_with_the_weights_it_saved(tmp_path):
     assert np.array_equal(answer.mask, product.mask)
     assert np.allclose(answer.doubt, product.doubt, atol=1e-5)
     assert not np.array_equal(answer.v, answer.c)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in HERE.glob("*.py")))
+def test_every_benchmark_finds_what_it_uses_of_the_engine(name):
+    import_module(name)
+
+
+def test_the_published_recipe_learns(tmp_path):
+    """What speed.py times beside ours, on the small autoencoder of its rehearsal."""
+    source = random_sd(tmp_path, block_out_channels=(32, 32, 64, 64))
+    recipe = PublishedRecipe(load_backbone("sd", source=source)).train()
+    before = {name: weight.detach().clone() for name, weight in recipe.named_parameters()}
+    labelled, unlabelled = torch.rand(2, 2, 3, 64, 64) * 2 - 1
+    recipe.step(labelled, (torch.rand(2, 64, 64) < 0.3).float(), unlabelled)
+    changed = {name.split(".")[0] for name, weight in recipe.named_parameters() if not weight.equal(before[name])}
+    assert changed == {"mapper", "cnn", "image_adapters", "mask_adapters"}
+
+
+def test_the_published_mixing_goes_both_ways():
+    first, second = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
+    one, other = mix_boxes(first, second, (slice(0, 2), slice(1, 3)))
+    assert one.sum() == 12 and bool(one[..., 0:2, 1:3].all()) and torch.equal(one + other, torch.ones(1, 3, 4, 4))
+    assert not first.any() and bool(second.all())
 
 
 def test_scribbles_are_right_and_few():
