@@ -135,6 +135,7 @@ def main():
         "sparse": False,
         "backbone": "compact",
         "mapper_width": model.mapper_width,
+        "adapter_kernel": model.adapter_kernel,
         "v_share": model.v_share,
         "view": {"scale": 1.0, "crop": 96, "poses": list(range(8))},
         "structure_width": 12.0,

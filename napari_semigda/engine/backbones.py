@@ -64,6 +64,8 @@ class Backbone(nn.Module):
         Pixels of the image that one pixel of a level stands for, coarse to fine.
     mapper_width : int
         Channels of the first level of the latent mapping model that suits these latents.
+    adapter_kernel : int
+        Side of the first convolution of the skip adapters that suit these levels.
     maps_features : bool
         Whether that model sees the coarsest features beside the latent.
     """
@@ -75,6 +77,7 @@ class Backbone(nn.Module):
     level_strides: tuple[int, ...]
     downsampling = 8
     mapper_width = 32  # the paper's
+    adapter_kernel = 3  # the paper's
     maps_features = False
 
     def encode(self, image: Tensor) -> Encoded:
@@ -218,6 +221,7 @@ class CompactBackbone(Backbone):
     level_channels = (96, 48, 24)
     level_strides = (8, 4, 2)
     mapper_width = 16
+    adapter_kernel = 1  # a quarter more steps in the same minutes, and better masks for it: benchmarks/tried.md
     maps_features = True  # the latents hold what a picture looks like, the features what it shows: 2 Dice points for V
 
     def __init__(self, weights: Path | None = COMPACT_WEIGHTS):

@@ -94,7 +94,7 @@ def load_model(
     header = read_header(path)
     backbone = _backbone_of(header, path, source)
     try:
-        model = SemiGDA(backbone, header["class_count"], header["mapper_width"])
+        model = SemiGDA(backbone, header["class_count"], header["mapper_width"], header.get("adapter_kernel", 3))
         with safe_open(path, framework="pt") as file:
             kind = "clean." if clean and any(name.startswith("clean.") for name in file.keys()) else "weights."  # noqa: SIM118
             weights = _read(file, kind, model.trained_parts())

@@ -8,9 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+FEWEST = 4
+"""Images kept back that can choose it. Pixels of one image are wrong together: with 4 and 8 painted images, one or two
+kept back gave V half, which cost glands 1.3 to 2.4 points on test images."""
+
 SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 6))
 """Of branch V. Never none, for each branch checks the other; at most the paper's half, for the images that choose it
-are few, down to one, and on test images V was hardly ever the better branch (`benchmarks/README.md`)."""
+are few, and on test images V was hardly ever the better branch (`benchmarks/README.md`)."""
 
 
 class Belief(NamedTuple):
@@ -35,8 +39,7 @@ def best_share(seen: Iterable[tuple[Belief, Tensor]], default: float) -> float:
     """The share of branch V with which painted pixels are likeliest, as in a mixture of two experts.
 
     Where the branches are as good as each other their errors cancel and the share is near a half; where C is clearly
-    better it gets most of the say. It hardly matters which images of a kind are asked: the likelihood of thousands of
-    pixels is a smooth function of the one number.
+    better it gets most of the say.
 
     Parameters
     ----------
@@ -44,19 +47,20 @@ def best_share(seen: Iterable[tuple[Belief, Tensor]], default: float) -> float:
         What the model believes of an image that it was not trained on, with (h, w) int64 class indices, -1 where
         nobody painted.
     default
-        What it is where no pixel can tell.
+        What it is where too few images, or no pixel, can tell.
 
     Returns
     -------
     float
         One of `SHARES`, or the default.
     """
-    total = torch.zeros(len(SHARES), dtype=torch.float64)
+    total, images = torch.zeros(len(SHARES), dtype=torch.float64), 0
     for belief, target in seen:
         painted = target >= 0
+        images += bool(painted.any())
         v, c = (_of_the_right_class(branch, target)[painted].double() for branch in (belief.v, belief.c))
         total += torch.stack([torch.lerp(c, v, share).clamp_min(1e-6).log().sum() for share in SHARES]).cpu()
-    return SHARES[int(total.argmax())] if bool(total.any()) else default
+    return SHARES[int(total.argmax())] if images >= FEWEST else default
 
 
 def _of_the_right_class(probability: Tensor, target: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from napari_semigda.colours import class_hex, is_colour
 from napari_semigda.engine.strangers import list_of, number_of, parse_json, value_of
 from napari_semigda.engine.types import EngineError
 
-SCHEMA = 1
+SCHEMA = 2  # 2: narrower skip adapters
 KEY = "semigda"
 _LONGEST_NAME = 10_000  # of a class, in characters
 
@@ -66,6 +66,8 @@ def _check(header: dict[str, Any]) -> None:
     if number_of(header, "class_count", 1, 256, whole=True) != len(numbers):
         raise ValueError("it finds another number of classes than it names")
     number_of(header, "mapper_width", 1, 128, whole=True)
+    if number_of({"adapter_kernel": 3} | header, "adapter_kernel", 1, 3, whole=True) == 2:
+        raise ValueError("its adapters are of an unknown kind")
     number_of({"v_share": 0.5} | header, "v_share", 0, 1)
     view = value_of(header, "view", dict)
     number_of(view, "scale", 1e-4, 16)

@@ -23,7 +23,7 @@ from napari_semigda.engine.sampling import Batch, CropSampler
 from napari_semigda.engine.several import ALONE, Alone
 from napari_semigda.engine.view import View
 
-V_EVERY = 2  # branch V has frozen features: it learns as much from every other step, and C gets more steps
+V_EVERY = 3  # branch V has frozen features: it learns nearly as much from every third step, and C gets more steps
 BORROWED = (0.3, 1.0)  # how much of another picture's colours
 LIKENESS = 3.0  # weight of what scribbles leave to the picture
 LIKENESS_FROM = 40  # steps of stage 2: before, nothing has grown from the strokes

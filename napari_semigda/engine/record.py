@@ -34,6 +34,7 @@ def header_of(run: Round, findings: Findings) -> dict[str, Any]:
         "sparse": run.settings.sparse,
         "backbone": model.backbone.name,
         "mapper_width": model.mapper_width,
+        "adapter_kernel": model.adapter_kernel,
         "v_share": model.v_share,
         "view": asdict(run.view),
         "input": run.reader.rule.to_json(),

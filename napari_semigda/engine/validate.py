@@ -16,7 +16,7 @@ from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.consensus import Belief, best_share
 from napari_semigda.engine.findings import Findings, Opinion, Opinions, count_paint, think
 from napari_semigda.engine.metrics import AS_GOOD, Score, border_distances, dice, mean_foreground
-from napari_semigda.engine.model import SemiGDA
+from napari_semigda.engine.model import V_SHARE, SemiGDA
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane
@@ -198,7 +198,7 @@ class Examiner:
             self._table.target(np.asarray(self._planes[i].mask), b.v.shape[1:]).to(b.v.device)
             for i, b in zip(self.held_out, beliefs, strict=True)
         ]
-        model.v_share = best_share(zip(beliefs, targets, strict=True), model.v_share)
+        model.v_share = best_share(zip(beliefs, targets, strict=True), V_SHARE)
         return self._score([belief._replace(v_share=model.v_share) for belief in beliefs])
 
     def _look(self, model: SemiGDA, average: MovingAverage) -> list[Belief]:

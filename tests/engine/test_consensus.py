@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_semigda.engine.consensus import SHARES, Belief, best_share
+from napari_semigda.engine.consensus import FEWEST, SHARES, Belief, best_share
 
 
 def expert(target, sureness, wrong, seed):
@@ -21,10 +21,17 @@ def target():
 
 def test_a_better_c_has_the_say_equals_share_it_and_v_never_gets_more_than_half(target):
     good, poor = expert(target, 0.95, 0.02, 1), expert(target, 0.95, 0.3, 2)
-    assert best_share([(Belief(good, poor, 0.5), target)], 0.5) == SHARES[-1] == 0.5
-    assert best_share([(Belief(poor, good, 0.5), target)], 0.5) == SHARES[0]
+    assert best_share([(Belief(good, poor, 0.5), target)] * FEWEST, 0.2) == SHARES[-1] == 0.5
+    assert best_share([(Belief(poor, good, 0.5), target)] * FEWEST, 0.2) == SHARES[0]
     equal = expert(target, 0.95, 0.1, 3), expert(target, 0.95, 0.1, 4)
-    assert best_share([(Belief(*equal, 0.5), target)], 0.2) == pytest.approx(0.5, abs=0.11)
+    assert best_share([(Belief(*equal, 0.5), target)] * FEWEST, 0.2) == pytest.approx(0.5, abs=0.11)
+
+
+def test_few_images_have_no_say(target):
+    good, poor = expert(target, 0.95, 0.02, 1), expert(target, 0.95, 0.3, 2)
+    few, unpainted = [(Belief(good, poor, 0.5), target)] * (FEWEST - 1), torch.full_like(target, -1)
+    assert best_share(few, 0.2) == 0.2
+    assert best_share([*few, (Belief(good, poor, 0.5), unpainted)], 0.2) == 0.2
 
 
 def test_pixels_that_nobody_painted_have_no_say(target):
@@ -33,8 +40,8 @@ def test_pixels_that_nobody_painted_have_no_say(target):
     v[:, 32:], c[:, 32:] = poor[:, 32:], good[:, 32:]  # below, the branches change places
     above = target.clone()
     above[32:] = -1
-    assert best_share([(Belief(v, c, 0.5), above)], 0.2) == SHARES[-1]
-    assert best_share([(Belief(v, c, 0.5), torch.full_like(target, -1))], 0.25) == 0.25
+    assert best_share([(Belief(v, c, 0.5), above)] * FEWEST, 0.2) == SHARES[-1]
+    assert best_share([(Belief(v, c, 0.5), torch.full_like(target, -1))] * FEWEST, 0.25) == 0.25
     assert best_share([], 0.25) == 0.25
 
 

@@ -36,7 +36,7 @@ def _moved(objective: Objective) -> set[str]:
     return {n.split(".")[0] for n, w in objective.model.trained_parts().items() if w.grad is not None and w.grad.any()}
 
 
-def test_branch_v_rests_in_every_other_step(make):
+def test_branch_v_learns_in_one_step_of_so_many(make):
     objective = make()
     for step in range(2 * V_EVERY):
         objective.model.zero_grad()
