@@ -136,7 +136,7 @@ def made_up_cells():
     for seed, arm, dice in [(0, "unet", 0.5), (1, "unet", 0.6), (0, "forest", 0.58), (0, "semigda", 0.6)]:
         scores = {"dice": {"mean": dice}, "hausdorff95": {"mean": 3.0}}
         place = {"set": "s", "labels": 4, "minutes": 5.0, "seed": seed, "arm": arm}
-        yield {**place, "test": scores, "pool": None, "date": "2000-01-01", "machine": "abacus"}
+        yield {**place, "test": scores, "pool": None, "date": "2000-01-01", "machine": "abacus", "steps": 100 + seed}
 
 
 def test_the_table_compares_with_the_best_rival_at_the_same_seeds(tmp_path):
@@ -144,6 +144,7 @@ def test_the_table_compares_with_the_best_rival_at_the_same_seeds(tmp_path):
     row = next(line for line in lines if line.startswith("| s |"))
     assert "0.550 ± 0.071" in row
     assert "| +2.0 |" in row  # the forest is better than the U-Net on average
+    assert "| steps | – | 100 | 100 |  |  |" in lines
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- x:begin -->\nold\n<!-- x:end -->\nafter\n")
     write_section("x", lines, page)

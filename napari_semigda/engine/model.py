@@ -18,7 +18,7 @@ from napari_semigda.engine.backbones import Backbone
 
 V_SHARE = 0.2
 """Of branch V in the mean, unless enough images kept back say otherwise (`consensus`): its encoder is frozen, so C is
-the better one as a rule, and on six sets of images no share of V did better than this one by more than .3 points."""
+the better one as a rule; on each of five sets of images a fifth was within half a point of the best share."""
 
 
 class Latents(NamedTuple):
