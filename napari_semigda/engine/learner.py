@@ -12,7 +12,7 @@ from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.several import ALONE, Alone
 
-LEARNING_RATE, TRUNK_RATE, WARM_RATE = 1.5e-3, 5e-4, 0.5
+LEARNING_RATE, TRUNK_RATE = 1.5e-3, 5e-4
 WARM_UP_STEPS = 20
 BAD_STEPS = 10
 """In a row, after which a run has diverged."""
@@ -30,13 +30,11 @@ class Learner:
     ----------
     model
         On its device.
-    correction
-        Whether it starts from an earlier model: at half the rate.
     several
         Who learns together: from the sum of their gradients.
     """
 
-    def __init__(self, model: SemiGDA, correction: bool, several: Alone = ALONE) -> None:
+    def __init__(self, model: SemiGDA, several: Alone = ALONE) -> None:
         self._parts, self._several = model.trained_parts(), several
         self.average = MovingAverage(self._parts)
         self.optimiser = self._make_optimiser()
@@ -44,7 +42,6 @@ class Learner:
         """A sentence on what went wrong so far."""
         self.given_up = False
         """Whether no more can be learnt."""
-        self._factor = WARM_RATE if correction else 1.0
         self._calm = 1.0
         self._bad_steps = 0
 
@@ -67,7 +64,7 @@ class Learner:
         """
         warm_up = min(1.0, (step + 1) / min(WARM_UP_STEPS, 1 + steps // 5))
         for group in self.optimiser.param_groups:
-            group["lr"] = group["rate"] * self._factor * self._calm * warm_up * max(0.01, (1 - fraction) ** 0.9)
+            group["lr"] = group["rate"] * self._calm * warm_up * max(0.01, (1 - fraction) ** 0.9)
 
     def step(self, loss: Tensor) -> bool:
         """Learn from a loss; returns whether that went well. Weights and averages stay as they are where it did not."""

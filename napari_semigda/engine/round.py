@@ -95,7 +95,7 @@ class Round:
             torch.manual_seed(self.settings.seed)
             self.rng = np.random.default_rng(self.settings.seed)
             self._start_model()
-            self.learner = Learner(self.model, bool(self.earlier), several)
+            self.learner = Learner(self.model, several)
             self.average = self.learner.average
             self._choose_planes()
         self.plan, self.view, self.width = several.told(lambda: choose_plan(self, saved))
