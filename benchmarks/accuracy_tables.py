@@ -78,7 +78,7 @@ def _rivals_table(cells: list[dict]) -> list[str]:
     note = (
         "Dice on `test` (on the unlabelled pool; 95 % Hausdorff in pixels on `test`), ± over seeds where there are "
         "several. Points: whole SemiGDA above the set's best of " + ", ".join(SUPERVISED) + "; above itself without "
-        "unlabelled images. A mean is over the sets that every arm of its table has (their number in brackets), the "
+        "unlabelled images. A mean is of an arm that has all sets of the table (their number in brackets), the "
         "means of points over the sets that have a difference, ± over sets. Steps are means over cells. "
     )
     return [*markdown(["set", *arms, "above best rival", "from unlabelled"], rows), "", note + taken(cells), ""]
@@ -118,15 +118,10 @@ def _branches_table(cells: list[dict]) -> list[str]:
 
 
 def _means(cells: list[dict], arms: list[str]) -> list[str]:
-    """Mean Dice of each arm over the sets that all of them have."""
-    common = set.intersection(*({c["set"] for c in _of(cells, a)} for a in arms))
-    if not common:
-        return ["–"] * len(arms)
-    return [
-        f"**{statistics.fmean(_per_set({n: [dice(c) for c in _of(cells, a) if c['set'] == n] for n in common})):.3f}**"
-        f" ({len(common)})"
-        for a in arms
-    ]
+    """Mean Dice of each arm that has all sets of the table: means over other sets would be no comparison."""
+    names = _sets(cells, arms)
+    by_set = [{n: [dice(c) for c in _of(cells, a) if c["set"] == n] for n in names} for a in arms]
+    return [f"**{statistics.fmean(_per_set(d)):.3f}** ({len(names)})" if all(d.values()) else "–" for d in by_set]
 
 
 def _per_set(values: dict[str, list[float]]) -> list[float]:

@@ -178,7 +178,7 @@ def cpu(
         training = open_round(sample_planes(), device="cpu", crop=side, batch=BATCH)
         steps = {
             "SemiGDA, painted crops": lambda training=training: our_step(training, 0.0, with_v=True),
-            "... in two steps of three: branch V rests": lambda training=training: our_step(training, 0.0, with_v=False),
+            "... in two of three: branch V rests": lambda training=training: our_step(training, 0.0, with_v=False),
             "SemiGDA, with pseudo-masks": lambda training=training: our_step(training, 0.3, with_v=True),
             "... branch V rests": lambda training=training: our_step(training, 0.3, with_v=False),
             "MONAI BasicUNet": unet_step(training),
