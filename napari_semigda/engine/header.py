@@ -66,7 +66,7 @@ def _check(header: dict[str, Any]) -> None:
     if number_of(header, "class_count", 1, 256, whole=True) != len(numbers):
         raise ValueError("it finds another number of classes than it names")
     number_of(header, "mapper_width", 1, 128, whole=True)
-    if number_of({"adapter_kernel": 3} | header, "adapter_kernel", 1, 3, whole=True) == 2:
+    if number_of({"adapter_kernel": 3} | header, "adapter_kernel", 1, 3, whole=True) not in (1, 3):
         raise ValueError("its adapters are of an unknown kind")
     number_of({"v_share": 0.5} | header, "v_share", 0, 1)
     view = value_of(header, "view", dict)
