@@ -23,10 +23,8 @@ benchmarks/README.md. Sets are as for accuracy.py.
 from __future__ import annotations
 
 import copy
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -38,28 +36,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from cells import README, SETS
+from cells import ALL, RESULTS, SETS, engine, load_set, machine, markdown, read_cells, taken, today, write_section
 
-RESULTS = Path(__file__).parent / "results" / "which_next"
+COURSES = RESULTS / "which_next"
 WAYS = ("suggested", "doubtful", "random")
-BEGIN, END = "<!-- which-next:begin -->", "<!-- which-next:end -->"
 
 app = typer.Typer(add_completion=False)
-
-
-def read_set(folder: Path) -> tuple[list, list]:
-    """All planes of the pool and of `test`, with their true masks."""
-    from skimage.io import imread
-
-    from napari_semigda.engine.types import Plane
-
-    split = json.loads((folder / "split.json").read_text())
-    files = {path.stem: path for path in (folder / "images").iterdir()}
-
-    def planes(part: str) -> list[Plane]:
-        return [Plane(stem, imread(files[stem]), imread(folder / "masks" / f"{stem}.png")) for stem in split[part]]
-
-    return planes("pool"), planes("test")
 
 
 class Course:
@@ -137,7 +119,7 @@ class Course:
 
 def course_path(name: str, way: str, seed: int, start: int, per_round: int, rounds: int, minutes: float) -> Path:
     """Where the result of a course lies."""
-    return RESULTS / f"{name}-{start}+{rounds}x{per_round}-{minutes:g}min-seed{seed}-{way}.json"
+    return COURSES / f"{name}-{start}+{rounds}x{per_round}-{minutes:g}min-seed{seed}-{way}.json"
 
 
 @app.command()
@@ -153,10 +135,10 @@ def courses(  # noqa: PLR0913, PLR0917 - a command line
     torch.set_num_threads(1)
     settings = Settings(minutes=minutes, seed=seed, clock="cpu", device="cpu", max_steps=max_steps or None)
     plan = {"set": name, "seed": seed, "start": start, "per_round": per_round, "rounds": rounds, "minutes": minutes}
-    today, machine = datetime.date.today().isoformat(), f"{platform.machine()}, {os.cpu_count()} cores, 1 thread"
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    plan |= {"max_steps": max_steps, "date": today(), "machine": machine(), "engine": engine()}
+    COURSES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        beginning = Course(*read_set(data / name), settings, Path(folder))
+        beginning = Course(*load_set(data / name, ALL)[:2], settings, Path(folder))
         beginning.paint_at_random(start)
         first = beginning.train()
         for way in ways.split(","):
@@ -164,9 +146,8 @@ def courses(  # noqa: PLR0913, PLR0917 - a command line
             for _ in range(rounds):
                 course.paint_next(way, per_round)
                 curve.append(course.train())
-                result = plan | {"way": way, "max_steps": max_steps, "curve": curve, "date": today, "machine": machine}
                 path = course_path(name, way, seed, start, per_round, rounds, minutes)
-                path.write_text(json.dumps(result, indent=1) + "\n")
+                path.write_text(json.dumps(plan | {"way": way, "curve": curve}, indent=1) + "\n")
                 point = curve[-1]
                 print(name, way, f"seed {seed}: {point['labelled']} painted, test Dice {point['test']:.4f}", flush=True)
 
@@ -188,7 +169,10 @@ def run(  # noqa: PLR0913, PLR0917 - a command line
     plan = (start, per_round, rounds, minutes)
     todo = []
     for seed, name in product(seeds.split(","), sets.split(",")):
-        missing = [way for way in ways.split(",") if not finished(course_path(name, way, int(seed), *plan))]
+        paths = {way: course_path(name, way, int(seed), *plan) for way in ways.split(",")}
+        missing = [
+            way for way, path in paths.items() if not path.exists() or not complete(json.loads(path.read_text()))
+        ]
         if missing:
             todo.append((name, seed, ",".join(missing), *plan))
     print(f"{sum(len(each[2].split(',')) for each in todo)} courses to run")
@@ -203,43 +187,34 @@ def run(  # noqa: PLR0913, PLR0917 - a command line
     raise typer.Exit(1 if failed else 0)
 
 
-def finished(path: Path) -> bool:
+def complete(course: dict) -> bool:
     """Whether a course has come to its end."""
-    if not path.exists():
-        return False
-    result = json.loads(path.read_text())
-    return len(result["curve"]) > result["rounds"]
+    return len(course["curve"]) > course["rounds"]
 
 
 @app.command()
 def table() -> None:
     """Write the finished courses into benchmarks/README.md, between the markers; rounds cut short are left out."""
-    done = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json")) if finished(path)]
-    done = [each for each in done if not each["max_steps"]]
+    done = [course for course in read_cells(COURSES) if complete(course) and not course["max_steps"]]
     lines: list[str] = []
     keys = ("start", "per_round", "rounds", "minutes")
     for start, per_round, rounds, minutes in sorted({tuple(c[key] for key in keys) for c in done}):
         group = [c for c in done if tuple(c[key] for key in keys) == (start, per_round, rounds, minutes)]
         lines += [f"\n#### {per_round} images a round, {minutes:g} CPU minutes a round, one thread\n"]
         lines += _table(group, [start + per_round * number for number in range(rounds + 1)])
-    head, _, rest = README.read_text().partition(BEGIN)
-    README.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.partition(END)[2]}")
+    write_section("which-next", lines)
 
 
 def _table(courses: list[dict], labelled: list[int]) -> list[str]:
-    columns = " | ".join(f"{count} painted" for count in labelled)
-    lines = [f"| set | chosen | seeds | {columns} | mean of the curve, less random |"]
-    lines += ["|---|---|---|" + "---|" * len(labelled) + "---|"]
+    rows = []
     for name in [n for n in SETS if any(c["set"] == n for c in courses)]:
         curves = {way: {c["seed"]: c["curve"] for c in courses if (c["set"], c["way"]) == (name, way)} for way in WAYS}
         for way in [way for way in WAYS if curves[way]]:
-            entries = " | ".join(_entry(curves[way].values(), at) for at in range(len(labelled)))
-            lines.append(
-                f"| {name} | {way} | {len(curves[way])} | {entries} | {_gain(curves[way], curves['random'])} |"
-            )
-    dates = sorted({c["date"] for c in courses})
-    note = f"Dice on test (on what is left of the pool). Taken {dates[0]} to {dates[-1]}, {courses[0]['machine']}."
-    return [*lines, "", note]
+            entries = [_entry(curves[way].values(), at) for at in range(len(labelled))]
+            rows.append([name, way, str(len(curves[way])), *entries, _gain(curves[way], curves["random"])])
+    painted = [f"{count} painted" for count in labelled]
+    table = markdown(["set", "chosen", "seeds", *painted, "mean of the curve, less random"], rows)
+    return [*table, "", f"Dice on test (on what is left of the pool). {taken(courses)}"]
 
 
 def _entry(curves: Any, at: int) -> str:

@@ -139,6 +139,13 @@ def made_up_cells():
         yield {**place, "test": scores, "pool": None, "date": "2000-01-01", "machine": "abacus", "steps": 100 + seed}
 
 
+def test_an_arm_that_lacks_a_set_gets_no_mean():
+    cells = list(made_up_cells())
+    elsewhere = [{**c, "set": "t"} for c in cells if c["arm"] != "forest"]
+    row = next(line for line in accuracy_section([*cells, *elsewhere]) if line.startswith("| **mean** |"))
+    assert [entry.strip() for entry in row.split("|")[2:5]] == ["–", "**0.550** (2)", "**0.600** (2)"]
+
+
 def test_the_table_compares_with_the_best_rival_at_the_same_seeds(tmp_path):
     lines = accuracy_section(list(made_up_cells()))
     row = next(line for line in lines if line.startswith("| s |"))
