@@ -1,9 +1,12 @@
-"""How quick this machine is: one step and one picture, timed before the run begins and without a trace in it."""
+"""How quick this machine is: one step and one picture, timed before the run begins and without a trace in it; then the
+steps themselves.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -77,3 +80,30 @@ def _room(device: torch.device) -> float:
     if device.type != "cuda":
         return 1.0  # nobody tells: take no more
     return _ROOM * torch.cuda.mem_get_info(device)[1] / max(1, torch.cuda.max_memory_allocated(device))
+
+
+class StepTimes:
+    """How long the steps of a run take.
+
+    Parameters
+    ----------
+    read
+        The clock that the run is measured with, in seconds.
+    """
+
+    def __init__(self, read: Callable[[], float]) -> None:
+        self._read = read
+        self._seconds, self._steps = 0.0, 0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """What is done inside is a step."""
+        begun = self._read()
+        yield
+        self._seconds += self._read() - begun
+        self._steps += 1
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds a step; None before the first."""
+        return self._seconds / self._steps if self._steps else None

@@ -57,7 +57,7 @@ class Plan:
     batch: int = BATCH  # crops a step, of all devices together
     steps: int = 1  # expected before the first one
     unlabelled: bool = False  # whether pseudo-masks come into stage 2
-    step_seconds: float = 0.0  # the `Pace` that it was made for; 0 where nothing was measured
+    step_seconds: float = 0.0  # the `Pace` that it was made for, or turned out to have; 0 where nothing was measured
     megapixel_seconds: float = 0.0
     fractions: tuple[float, ...] = ()  # how far the run was at each step, 0..1
     checks: tuple[int, ...] = ()  # steps before which it was asked whether the run still improves
@@ -197,6 +197,25 @@ def smaller(plan: Plan, devices: int = 1) -> Plan | None:
     if crop < plan.crop:
         return replace(plan, crop=crop, step_seconds=plan.step_seconds * (crop / plan.crop) ** 2)
     return None
+
+
+def mended(plan: Plan, step_seconds: float | None) -> Plan:
+    """The plan of a run halfway, when its steps have shown how long they take.
+
+    What is timed before the first step may be unlucky, as when another program is busy just then. Pseudo-masks would
+    stay out of a run that has steps enough for them, and corrections, which believe the plan, would expect too few.
+
+    Parameters
+    ----------
+    plan
+        As it was made. Its `steps` stay: the rate of learning has hung on them from the first one on.
+    step_seconds
+        Mean of the steps of stage 2 so far, None when there was none.
+    """
+    if not plan.step_seconds or not step_seconds:
+        return plan
+    steps = plan.steps * plan.step_seconds / step_seconds
+    return replace(plan, unlabelled=steps >= LEAST_STEPS, step_seconds=round(step_seconds, 4))
 
 
 def expected_steps(pace: Pace, seconds: float, work: float = 1.0) -> int:

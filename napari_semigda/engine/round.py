@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.outset import choose_plan
-from napari_semigda.engine.pace import measure_pace
-from napari_semigda.engine.planner import Pace, smaller, tail_seconds, training_seconds
+from napari_semigda.engine.pace import StepTimes, measure_pace
+from napari_semigda.engine.planner import Pace, mended, smaller, tail_seconds, training_seconds
 from napari_semigda.engine.pose import averaging_pose
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.record import header_of
@@ -113,6 +114,7 @@ class Round:
             self.planes, self.held_out, self.reader, self.view, self.table, keep_start=self.request.keep_start
         )
         self.reporter = Reporter(self.clock, self.plan, self.examiner, self.objective, self._checked, self._predicted)
+        self.step_times = StepTimes(self.clock.read)  # of stage 2
         self.pseudo_steps = 0  # with pseudo-masks so far
         self.taught = 0  # steps of stage 2 that went well
         self.spread_from: Mapping[str, Any] | None = None  # random numbers when strokes were spread
@@ -208,8 +210,10 @@ class Round:
     def _course(self) -> Iterator[Report]:
         yield self.reporter.report("starting", self._describe())
         checks, spread, refit = Events(*CHECKS), Events(SPREAD_FROM), Events(REFIT_FROM)
+        halfway = Events(UNLABELLED_FROM)
         for fraction in self.clock.passed[-1:]:  # of a run that was cut off
-            checks.due(fraction), spread.due(fraction), refit.due(fraction)
+            for events in (checks, spread, refit, halfway):
+                events.due(fraction)
         if self.earlier and not self.clock.step:
             yield from self._check(start=True)
         while (fraction := self._fraction()) < 1 and not self.learner.given_up:
@@ -222,6 +226,8 @@ class Round:
                 self._try_to_spread()
             if refit.due(fraction):
                 self.let_held_out_help()
+            if halfway.due(fraction) and not self.request.plan:
+                self.plan = self.several.told(lambda: mended(self.plan, self.step_times.mean))
             stage = self._stage(fraction)
             self.learner.set_rate(fraction, self.clock.step, self.plan.steps)
             ramp = self.reporter.ramp = self._unlabelled_weight(stage, fraction)
@@ -251,7 +257,7 @@ class Round:
         return "unlabelled" if pays and self._uses_unlabelled() else "learning"
 
     def _unlabelled_weight(self, stage: Stage, fraction: float) -> float:
-        """The ramp of each stage; full weight halfway through the unlabelled part of stage 2.
+        """The ramp of each stage; full weight after half as many steps with pseudo-masks as there were without.
 
         There it goes by steps: a run without a fixed end spends many of them at one fraction.
         """
@@ -259,7 +265,7 @@ class Round:
             return 0.0
         since = fraction / ALIGN_UNTIL
         if stage == "unlabelled":
-            since = 2 * self.pseudo_steps / ((1 - UNLABELLED_FROM) * self.plan.steps)
+            since = 2 * self.pseudo_steps / max(1, self.clock.step - self.pseudo_steps)
         return self.settings.unlabelled_weight * ramp_up(since)
 
     def _uses_unlabelled(self) -> bool:
@@ -358,7 +364,8 @@ class Round:
     def _step(self, stage: Stage, ramp: float) -> None:
         learn = self.objective.alignment if stage == "aligning" else self.objective.segmentation
         try:
-            good = self.learner.step(learn(ramp))
+            with nullcontext() if stage == "aligning" else self.step_times.timed():
+                good = self.learner.step(learn(ramp))
         except Exception as error:
             plan = smaller(self.plan, self.several.count) if ran_out_of_memory(error) else None
             if plan is None:
@@ -368,6 +375,7 @@ class Round:
             self.reporter.note = self.reporter.note if good else self.learner.note or self.reporter.note
             return
         self.plan, self.view = plan, replace(self.view, crop=plan.crop)
+        self.step_times = StepTimes(self.clock.read)
         self.learner.free()  # not before the error, which holds on to what the step had made
         self.objective.resize(plan.batch, self.view)
         catch_up(self)

@@ -12,6 +12,7 @@ from napari_semigda.engine.planner import (
     choose_size,
     chosen_time,
     make_plan,
+    mended,
     tail_seconds,
     training_seconds,
     whole_seconds,
@@ -76,6 +77,18 @@ def test_unlabelled_images_come_in_when_there_are_steps_enough():
     assert not plan(1.0, 1).unlabelled
     assert plan(9.0, max_steps=LEAST_STEPS).unlabelled
     assert not plan(9.0, max_steps=LEAST_STEPS - 1).unlabelled
+
+
+def test_halfway_the_steps_themselves_say_whether_there_are_enough():
+    unlucky, lucky = plan(1.2, 2), plan(0.2, 2)  # 90 and 540 steps expected, and none measured right
+    assert (unlucky.unlabelled, mended(unlucky, 0.3).unlabelled) == (False, True)
+    assert (lucky.unlabelled, mended(lucky, 0.6).unlabelled) == (True, False)
+    assert mended(unlucky, 0.3).steps == unlucky.steps  # the rate of learning has hung on them from the start
+    corrected = plan(99.0, 0.4, correction=True, before=mended(unlucky, 0.3))
+    assert corrected.steps == plan(0.3, 0.4).steps
+    by_number = plan(1.0, max_steps=LEAST_STEPS)
+    assert mended(by_number, 9.0) is by_number
+    assert mended(unlucky, None) is unlucky
 
 
 def test_the_expected_steps_are_those_of_the_chosen_size():
