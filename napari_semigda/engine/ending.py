@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_semigda.engine.checkpoint import load_model
 from napari_semigda.engine.findings import Findings
-from napari_semigda.engine.record import classes_of, rounds_before
+from napari_semigda.engine.record import classes_of, painted_images, rounds_before
 from napari_semigda.engine.verdict import Trained, judge
 from napari_semigda.engine.wording import sentences
 
@@ -33,4 +33,5 @@ def verdict(run: Round, findings: Findings) -> str:
     """What there is to say of a round that is over."""
     names = {entry["id"]: entry["name"] for entry in classes_of(run.request, run.table)}
     before = rounds_before(run.earlier)
-    return " ".join(sentences(judge([Trained(before + 1, findings, before=before or None)]), names))
+    trained = Trained(before + 1, findings, painted_images(run), before or None)
+    return " ".join(sentences(judge([trained]), names))

@@ -63,6 +63,8 @@ class Findings:
     """Of painted images, as many as there was time for."""
     kept_start: bool = False
     """Whether the weights that are kept are those that the round went on from: training made it worse."""
+    began_with: int = 0
+    """How many images were painted when the weights were new, in a round from the start; 0 where nobody knows."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; nan becomes None."""
@@ -75,6 +77,7 @@ class Findings:
                 for name, both in self.opinions.items()
             },
             "kept_start": self.kept_start,
+            "began_with": self.began_with,
         }
 
     @classmethod
@@ -93,6 +96,7 @@ class Findings:
                 {int(c): Painted(int(pixels), int(on)) for c, (pixels, on) in content.get("painted", {}).items()},
                 {str(name): _opinions_from_json(both) for name, both in content.get("opinions", {}).items()},
                 content.get("kept_start") is True,
+                int(content.get("began_with", 0)),
             )
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError("the findings of a round are damaged") from error

@@ -46,7 +46,7 @@ def header_of(run: Round, findings: Findings) -> dict[str, Any]:
             "seconds": round(clock.elapsed, 1),
             "device": describe_device(run.device),
             "settings": asdict(run.settings),
-            "labelled": len([plane for plane in run.planes if plane.mask is not None]),
+            "labelled": painted_images(run),
             "unlabelled": len(run.objective.unlabelled),
             "strokes_spread": run.spread_from is not None,
             "held_out": list(examiner.names),
@@ -56,6 +56,18 @@ def header_of(run: Round, findings: Findings) -> dict[str, Any]:
             "findings": findings.to_json(),
         },
     }
+
+
+def painted_images(run: Round) -> int:
+    """How many images of a round are painted."""
+    return sum(plane.mask is not None for plane in run.planes)
+
+
+def began_with(run: Round) -> int:
+    """How many were when its weights were new; 0 where an earlier version did not write it down."""
+    if not run.earlier:
+        return painted_images(run)
+    return Findings.from_json(run.earlier.get("training", {}).get("findings", {})).began_with
 
 
 def rounds_before(header: Mapping[str, Any]) -> int:

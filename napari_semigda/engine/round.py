@@ -40,7 +40,7 @@ from napari_semigda.engine.pace import StepTimes, measure_pace
 from napari_semigda.engine.planner import Pace, mended, smaller, tail_seconds, training_seconds
 from napari_semigda.engine.pose import averaging_pose
 from napari_semigda.engine.predict import believe, to_prediction
-from napari_semigda.engine.record import header_of
+from napari_semigda.engine.record import began_with, header_of
 from napari_semigda.engine.reporter import Reporter
 from napari_semigda.engine.resume import Checkpoints, catch_up, restore
 from napari_semigda.engine.sampling import ClassTable, CropSampler
@@ -353,7 +353,7 @@ class Round:
         """Write the model; returns what there is to judge the round by."""
         self.examiner.look_at_paint(self.model, self.average, self.teaching, self._time_to_look())
         choose_weights(self)
-        findings = self.examiner.findings()
+        findings = replace(self.examiner.findings(), began_with=began_with(self))
         with self.average.applied():
             save_model(self.request.out, self.model, header_of(self, findings), self.examiner.best)
         self.checkpoints.drop()

@@ -20,6 +20,7 @@ from napari_semigda.engine.suspects import Suspect, suspects
 _GAIN = 0.01  # Dice: less than this is no improvement of a class
 _PATIENCE = 2  # rounds with more painted images that bring no gain, until a class is said to have stopped improving
 _BEHIND = 0.05  # Dice below the mean of the other classes
+_OUTGROWN, _MANY_MORE = 2, 4  # times as many painted images as the weights began with, and so many more
 _FEW_IMAGES, _FEW_PIXELS, _SMALL_SHARE = 2, 400, 0.02  # of a class: images, pixels, share of all paint
 
 
@@ -109,6 +110,8 @@ class Verdict:
     classes: tuple[ClassVerdict, ...]
     suspects: tuple[Suspect, ...]
     """Painted images that seem to contradict the others."""
+    outgrown: bool
+    """Whether so much was painted since its weights were new that training from the start may do better."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def judge(rounds: Sequence[Trained]) -> Verdict:
         difference,
         _judge_classes(rounds, before),
         suspects(last.findings, worse=change is Change.WORSE),
+        outgrown=last.before is not None and _outgrown(last.findings.began_with, last.labelled),
     )
 
 
@@ -253,6 +257,10 @@ def _change(last: Trained, difference: Estimate | None) -> Change:
         return Change.WORSE
     surely = difference.ends is None or difference.ends[0] > 0
     return Change.BETTER if difference.mean > AS_GOOD and surely else Change.SAME
+
+
+def _outgrown(first: int, now: int) -> bool:
+    return first > 0 and now >= max(_OUTGROWN * first, first + _MANY_MORE)
 
 
 def _too_little(findings: Findings, class_id: int) -> Little | None:

@@ -25,7 +25,7 @@ def sentences(verdict: Verdict, names: Mapping[int, str]) -> tuple[str, ...]:
     called = _Names(names)
     contradicting = [_contradiction(suspect, called) for suspect in verdict.suspects[:_NAMED]]
     why = _why(verdict, called) if verdict.change is Change.WORSE else []
-    return headline(verdict), *contradicting, *why, *_what_next(verdict.classes, called)
+    return headline(verdict), *contradicting, *why, *_what_next(verdict.classes, called), *_afresh(verdict)
 
 
 def headline(verdict: Verdict) -> str:
@@ -141,6 +141,15 @@ def _what_next(classes: Sequence[ClassVerdict], called: _Names) -> list[str]:
     if unseen:
         said.append(f"No image kept back shows {called(*unseen)}, so nobody can say how good that is.")
     return said
+
+
+def _afresh(verdict: Verdict) -> list[str]:
+    """Corrections are short: once most of the masks are newer than the weights, a whole round learns more from them."""
+    if not verdict.outgrown:
+        return []
+    first, now = verdict.last.findings.began_with, verdict.last.labelled
+    began = f"It began with {first} painted image{'s' * (first > 1)} and has {now} now"
+    return [f"{began}: training from the start may do better."]
 
 
 def _images(count: int) -> str:

@@ -115,6 +115,8 @@ def test_a_round_starts_from_the_last_weights_and_keeps_the_same_image_back(tiny
     assert second[-1].dice >= reports[-1].dice - AS_GOOD  # or the weights it began with are kept
     assert dice_of(warm.out) > 0.8
     assert read_header(warm.out)["training"]["rounds"] == 2
+    painted = sum(plane.mask is not None for plane in request.planes)
+    assert [each[-1].findings.began_with for each in (reports, second)] == [painted, painted]
 
 
 def test_a_correction_that_is_stopped_at_once_is_the_model_it_began_with(tiny_run, tmp_path):

@@ -1,6 +1,7 @@
 """What the figures of rounds are taken to mean, on invented rounds."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,17 @@ def test_classes_that_stopped_improving_and_the_one_that_is_behind():
     assert "stopped" not in said(*rounds[:3])  # one round without a gain may be chance
 
 
+@pytest.mark.parametrize(("first", "now", "outgrown"), [(4, 7, False), (4, 8, True), (1, 4, False), (0, 90, False)])
+def test_weights_that_began_with_few_masks_are_outgrown(first, now, outgrown):
+    begun = trained(1, (0.8,), labelled=now)
+    assert "from the start" not in said(begun)
+    corrected = trained(2, (0.85,), labelled=now)
+    corrected = replace(corrected, findings=replace(corrected.findings, began_with=first))
+    told = f"It began with {first} painted images and has {now} now: training from the start may do better."
+    assert said(begun, corrected).endswith(told) == outgrown
+    assert ("from the start" in said(begun, corrected)) == outgrown
+
+
 def test_nothing_stopped_where_no_more_was_labelled():
     assert "stopped" not in said(*(trained(n, (0.9, 0.9), labelled=4) for n in (1, 2, 3, 4)))
 
@@ -205,16 +217,19 @@ def test_findings_survive_json_and_strangers_are_refused():
         {1: Painted(90, 2)},
         {"b": Opinions(Opinion(0.1, (0, 1), 0.5, 0.6), None), "c": Opinions(None, Opinion(0.5))},
         kept_start=True,
+        began_with=4,
     )
     again = Findings.from_json(kept.to_json())
-    assert (again.before, again.painted, again.opinions, again.kept_start) == (
-        kept.before,
-        kept.painted,
-        kept.opinions,
-        True,
-    )
+    assert replace(again, scores={}) == replace(kept, scores={})
     assert again.scores["a"][1].dice == 0.9 and math.isnan(again.scores["a"][1].hausdorff)
     assert Findings.from_json({}) == Findings()
-    for wrong in (None, {"scores": 3}, {"scores": {"a": {"1": [1, 2]}}}, {"painted": {"x": [1, 2]}}, {"opinions": [1]}):
+    for wrong in (
+        None,
+        {"scores": 3},
+        {"scores": {"a": {"1": [1, 2]}}},
+        {"painted": {"x": [1, 2]}},
+        {"opinions": [1]},
+        {"began_with": "x"},
+    ):
         with pytest.raises(ValueError, match="damaged"):
             Findings.from_json(wrong)
