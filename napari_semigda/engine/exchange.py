@@ -26,7 +26,7 @@ import numpy as np
 
 from napari_semigda.engine.arrays import save_array
 from napari_semigda.engine.handover import Copies, OpenPlace, check_room, read_array, read_image
-from napari_semigda.engine.metrics import AS_GOOD
+from napari_semigda.engine.metrics import as_good
 from napari_semigda.engine.strangers import parse_json
 from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Report, Settings, TrainRequest
 
@@ -64,7 +64,7 @@ class Standing:
         by_image = {name: dice for name, dice in last.dice_by_image.items() if np.isfinite(dice)}
         return cls(model, last.dice, last.held_out, number, classes, by_image)
 
-    def beats(self, other: Standing, tolerance: float = AS_GOOD) -> bool:
+    def beats(self, other: Standing) -> bool:
         """Whether this model is clearly better than `other`, judged on the very same images.
 
         Dice of different held-out images, or of other classes, says nothing about which model is better, so the answer
@@ -74,11 +74,11 @@ class Standing:
             return False
         if self.classes and other.classes and self.classes != other.classes:
             return False
-        mine, its = self.dice, other.dice
-        if set(self.held_out) != set(other.held_out):
+        mine, its, shared = self.dice, other.dice, set(self.held_out)
+        if shared != set(other.held_out):
             shared = self.dice_by_image.keys() & other.dice_by_image.keys()
             mine, its = (float(np.mean([x.dice_by_image[name] for name in shared] or [0])) for x in (self, other))
-        return mine > its + tolerance
+        return mine > its + as_good(len(shared))
 
 
 @dataclass(frozen=True)

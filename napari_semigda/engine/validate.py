@@ -15,7 +15,7 @@ from napari_semigda.engine import metrics
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.consensus import Belief, best_share
 from napari_semigda.engine.findings import Findings, Opinion, Opinions, count_paint, think
-from napari_semigda.engine.metrics import AS_GOOD, Score, border_distances, dice, mean_foreground
+from napari_semigda.engine.metrics import Score, as_good, border_distances, dice, mean_foreground
 from napari_semigda.engine.model import V_SHARE, SemiGDA
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable
@@ -80,6 +80,10 @@ class Examiner:
         self._now: dict[int, Opinion] = {}
 
     @property
+    def _as_good(self) -> float:
+        return as_good(len(self.held_out))
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of the images held out."""
         return tuple(self._planes[i].name for i in self.held_out)
@@ -128,7 +132,7 @@ class Examiner:
 
     def _consider(self, found: _Examination, average: MovingAverage) -> None:
         # Of weights as good as each other the later ones: they have learnt from more corrections.
-        if found.mean >= self._peak - AS_GOOD:  # never so where no class can be judged
+        if found.mean >= self._peak - self._as_good:  # never so where no class can be judged
             self._peak = max(self._peak, found.mean)
             self._kept, self.best = found, average.snapshot()
 
@@ -142,7 +146,7 @@ class Examiner:
         """Whether nothing that was examined was as good as the start."""
         if self._start is None or self._kept is None:
             return False
-        return self.kept_start or self._kept.mean < self._start.mean - AS_GOOD
+        return self.kept_start or self._kept.mean < self._start.mean - self._as_good
 
     def still_as_good(self, model: SemiGDA, average: MovingAverage) -> bool:
         """Once the held-out images have joined training, Dice on them falls only if something went wrong."""

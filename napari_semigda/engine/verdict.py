@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from napari_semigda.engine.findings import Findings, Scores
-from napari_semigda.engine.metrics import AS_GOOD, interval, mean_over_images
+from napari_semigda.engine.metrics import as_good, interval, mean_over_images
 from napari_semigda.engine.suspects import Suspect, suspects
 
 _GAIN = 0.01  # Dice: less than this is no improvement of a class
@@ -93,7 +93,7 @@ class ClassVerdict:
     @property
     def fell(self) -> bool:
         """Whether it got worse since the round before."""
-        return self.change is not None and self.change.mean < -AS_GOOD
+        return self.change is not None and self.change.mean < -as_good(self.change.images)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def worse(findings: Findings) -> bool:
     if not findings.before or findings.kept_start:
         return findings.kept_start
     now, before = (float(mean_over_images(_dice(scores))) for scores in (findings.scores, findings.before))
-    return before > now + AS_GOOD
+    return before > now + as_good(len(findings.scores))
 
 
 def judge(rounds: Sequence[Trained]) -> Verdict:
@@ -253,10 +253,11 @@ def _change(last: Trained, difference: Estimate | None) -> Change:
         return Change.WORSE
     if difference is None:
         return Change.FIRST if last.before is None else Change.UNKNOWN
-    if difference.mean < -AS_GOOD:
+    enough = as_good(difference.images)
+    if difference.mean < -enough:
         return Change.WORSE
     surely = difference.ends is None or difference.ends[0] > 0
-    return Change.BETTER if difference.mean > AS_GOOD and surely else Change.SAME
+    return Change.BETTER if difference.mean > enough and surely else Change.SAME
 
 
 def _outgrown(first: int, now: int) -> bool:

@@ -116,11 +116,11 @@ def test_the_best_weights_are_kept(keep):
 
 
 def test_of_weights_that_are_as_good_the_later_ones_are_kept_with_their_own_figure(keep):
-    assert keep(0.8, 0.797) == (1, 0.797)
+    assert keep(0.8, 0.78) == (1, 0.78)  # of one image, that is chance
 
 
 def test_little_by_little_is_no_way_down(keep):
-    assert keep(0.8, 0.797, 0.794, 0.791) == (1, 0.797)
+    assert keep(0.8, 0.78, 0.76, 0.74) == (1, 0.78)
 
 
 def test_an_image_that_cannot_be_judged_keeps_nothing(keep):
