@@ -35,9 +35,9 @@ _MANY_PIXELS = 2**20
 def as_good(images: int) -> float:
     """How far apart two figures of Dice may be and still say that the models are as good as each other.
 
-    Corrections that were better on the whole of a test set were worse by .005 on every fourth image of it, and by .02 on
-    every twelfth (`benchmarks/tried.md`). So one image kept back says little: to believe it against new masks would be to
-    refuse what the user has just painted.
+    Corrections that were better on the whole of a test set were worse by .005 on every fourth image of it, and by .02
+    on every twelfth (`benchmarks/tried.md`). So one image kept back says little: to believe it against new masks would
+    be to refuse what the user has just painted.
 
     Parameters
     ----------
