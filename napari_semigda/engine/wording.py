@@ -144,12 +144,12 @@ def _what_next(classes: Sequence[ClassVerdict], called: _Names) -> list[str]:
 
 
 def _afresh(verdict: Verdict) -> list[str]:
-    """Corrections are short: once most of the masks are newer than the weights, a whole round learns more from them."""
+    """Once most masks are newer than the weights, a round as long as all so far learns more from them."""
     if not verdict.outgrown:
         return []
     first, now = verdict.last.findings.began_with, verdict.last.labelled
     began = f"It began with {first} painted image{'s' * (first > 1)} and has {now} now"
-    return [f"{began}: training from the start may do better."]
+    return [f"{began}: a longer training from the start may do better."]
 
 
 def _images(count: int) -> str:

@@ -139,7 +139,7 @@ def test_weights_that_began_with_few_masks_are_outgrown(first, now, outgrown):
     assert "from the start" not in said(begun)
     corrected = trained(2, (0.85,), labelled=now)
     corrected = replace(corrected, findings=replace(corrected.findings, began_with=first))
-    told = f"It began with {first} painted images and has {now} now: training from the start may do better."
+    told = f"It began with {first} painted images and has {now} now: a longer training from the start may do better."
     assert said(begun, corrected).endswith(told) == outgrown
     assert ("from the start" in said(begun, corrected)) == outgrown
 
