@@ -249,7 +249,7 @@ def _header() -> dict[str, Any]:
             "trained_on": ["disc0"],
             "dice": None,
             "dice_by_class": {},
-            "findings": {},
+            "findings": {"scores": {"disc1": {"1": [0.9, 0.8, 2.0]}}, "painted": {"1": [900, 3]}, "began_with": 3},
         },
         "libraries": {"torch": "2.13.0"},
     }

@@ -294,6 +294,16 @@ def test_any_value_anywhere_in_the_header_of_a_model(tmp_path, at, value):
     assert all(0 < each.number < 256 and isinstance(each.name, str) for each in of_model(told))
 
 
+def test_findings_that_are_damaged_are_found_before_a_training_that_goes_on_from_them(tmp_path):
+    from safetensors.numpy import save_file
+
+    header, path = fuzz_targets._header(), tmp_path / "a.semigda"
+    header["training"]["findings"]["began_with"] = "many"
+    save_file({"weights.a": np.zeros(3, np.float32)}, path, metadata={"semigda": json.dumps(header)})
+    with pytest.raises(EngineError, match=r"a\.semigda is damaged \(the findings of a round are damaged\)"):
+        read_header(path)
+
+
 @often
 @given(name=st.one_of(st.text(max_size=20), st.text("./\\ab:", max_size=12)))
 def test_no_name_leads_out_of_its_folder(tmp_path, name):

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from napari_semigda.colours import class_hex, is_colour
+from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.strangers import list_of, number_of, parse_json, value_of
 from napari_semigda.engine.types import EngineError
 
@@ -117,6 +118,7 @@ def _check_training(training: dict[str, Any]) -> None:
     for number, dice in by_class.items():
         if dice is not None and not (isinstance(dice, float) and math.isnan(dice)):  # no image held out shows the class
             number_of(by_class, number, 0, 1)
+    Findings.from_json(training.get("findings", {}))
 
 
 def class_names(header: Mapping[str, Any]) -> dict[int, str]:
