@@ -1,8 +1,8 @@
 """What a run takes on: how long, how large its crops, how many at once, whether unlabelled images pay, when it ends.
 
-Plain functions of the user's choice and of seconds measured before the first step (`pace`), so that the viewer and the
-tests can ask them too; no torch here. What they decide goes into the model file as its `Plan`: a replay asks nothing
-and measures nothing.
+Plain functions of the user's choice and of seconds measured before the first step and halfway (`pace`), so that the
+viewer and the tests can ask them too; no torch here. What they decide goes into the model file as its `Plan`: a replay
+asks nothing and measures nothing.
 
 The user's time is the time from Train to the masks. What follows the last step (the last check, saving, the masks of
 all images where a viewer wants them) is taken off the training, but never more than a quarter of it.

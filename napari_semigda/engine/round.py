@@ -4,7 +4,8 @@ Fractions of the time, for a first round with unlabelled images:
 
      0 % - 8 %    stage 1 (DAM): both branches learn the latents of the masks
      8 % - 100 %  stage 2 (CDSA) on painted pixels, half of them in colours of unlabelled images
-    50 % - 100 %  ... and on pieces of unlabelled images with pseudo-masks from the averaged weights
+    50 % - 100 %  ... and on pieces of unlabelled images with pseudo-masks from the averaged weights, where the steps
+                  so far show that there will be enough of them
     65 % - 100 %  ... and on the images held out so far: their Dice has been measured, now they help
 
 A run without a fixed end waits at 60 % until checks bring no gain any more (`OpenEnd`).
