@@ -17,9 +17,9 @@ from answers import Answer, Look
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
-from napari_semigda.engine.appearance import choose_reading
 from napari_semigda.engine.augment import Augmentation
 from napari_semigda.engine.average import MovingAverage
+from napari_semigda.engine.contrast import choose_reading
 from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.efficientnet import efficientnet_lite0
 from napari_semigda.engine.losses import mask_loss, ramp_up

@@ -83,7 +83,7 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
     ] = "",
     contrast: Annotated[
         ContrastName,
-        typer.Option(help="Stretch each image by itself, or all alike (CT, measured values); auto: as masks show."),
+        typer.Option(help="Black and white of each image, each volume, or all alike (CT); auto: as masks show."),
     ] = Settings.contrast,
     seed: Annotated[int, typer.Option(help="Two runs of one seed differ only by the clock.")] = Settings.seed,
     json: Annotated[bool, typer.Option("--json", help="One JSON report a line on stdout, nothing else.")] = False,

@@ -73,6 +73,9 @@ class FakePredictor:
         self.classes = {0: "background", 1: self._wish}
         self.colours = {1: "#e69f00"}
 
+    def among(self, planes):
+        return self
+
     def check(self, plane):
         pass
 

@@ -47,7 +47,7 @@ class Engine(Protocol):
         """A new trainer with ``fit``, ``stop``, ``look_at`` and ``device``."""
 
     def predictor(self, model: Path, device: str) -> Any:
-        """A predictor with ``predict``."""
+        """A predictor with ``predict``, and with ``among`` to be told of the planes."""
 
 
 class Jobs:
@@ -141,7 +141,8 @@ class Jobs:
             return Outcome(stopped=stopped)
         chosen, kept_before = choose(last, job.before)
         predictor = self._engine.predictor(chosen, trainer.device)
-        skipped = self._predict(predictor, job.request.planes, answers, last)
+        planes = job.request.planes
+        skipped = self._predict(predictor.among(planes), planes, answers, last)
         return Outcome(chosen, stopped or self._stop.is_set(), kept_before, skipped, predictor.classes)
 
     def _predict(

@@ -52,6 +52,10 @@ class Input:
     """One range for all channels together, as models of before have it."""
     ranges: tuple[Contrast, ...] = ()
     """One for each channel, the same in all images; empty: every image has its own."""
+    volumes: bool = False
+    """Whether what is an image's own is that of the volume that it is a slice of, see `scan.Scans`."""
+    fixed: bool = False
+    """Whether a class is as bright in one image as in another, so that learning hardly varies brightness."""
     familiar: tuple[tuple[float, float], ...] = ()
     """How bright the brightest of an image may be in each channel for `ranges` to hold: one that is far brighter or
     duller than all that was learnt from comes from another scanner, and has its own range. Empty: they hold for all."""
@@ -64,7 +68,8 @@ class Input:
             return cls(joint=True)
         ranges = tuple(Contrast(float(low), float(high)) for low, high in entry["ranges"])
         familiar = tuple((float(least), float(most)) for least, most in entry.get("familiar", ()))
-        return cls(tuple(entry["channels"]), entry["pictures"], entry["joint"], ranges, familiar)
+        volumes, fixed = entry.get("volumes", False), entry.get("fixed", bool(ranges))
+        return cls(tuple(entry["channels"]), entry["pictures"], entry["joint"], ranges, volumes, fixed, familiar)
 
     def to_json(self) -> dict[str, Any]:
         """For a header."""
@@ -88,9 +93,10 @@ class Input:
 
     def agrees(self, planes: Sequence[Plane], channels: Sequence[int], contrast: ContrastName) -> bool:
         """Whether it reads planes as a user wants it, who may leave open channels (counted from 1) and contrast."""
-        common = contrast == "dataset" and not all(is_rgb_bytes(plane.image) for plane in planes)
+        mine = "dataset" if self.ranges else "volume" if self.volumes else "image"
+        bytes_keep_theirs = contrast == "dataset" and all(is_rgb_bytes(plane.image) for plane in planes)
         return (not channels or self.channels == tuple(channel - 1 for channel in channels)) and (
-            contrast == "auto" or bool(self.ranges) == common
+            contrast in {"auto", mine} or (bytes_keep_theirs and not self.ranges)
         )
 
     def contrasts(self, image: Any, find_own: Callable[[], tuple[Contrast, ...]] | None = None) -> tuple[Contrast, ...]:
@@ -142,7 +148,7 @@ class Input:
 
 
 def choose_input(
-    planes: Sequence[Plane], channels: Sequence[int] = (), contrast: Literal["image", "dataset"] = "image"
+    planes: Sequence[Plane], channels: Sequence[int] = (), contrast: Literal["image", "volume", "dataset"] = "image"
 ) -> Input:
     """How the images of a round are read.
 
@@ -154,6 +160,7 @@ def choose_input(
         Which the user wants, counted from 1; none: up to three, the first ones.
     contrast
         ``"dataset"``: the same values are black and white in all images; 8-bit colours keep their own all the same.
+        ``"volume"``: in all slices of a volume.
 
     Raises
     ------
@@ -175,7 +182,12 @@ def choose_input(
         chosen = Input(tuple(range(min(MOST_CHANNELS, max(counts)))), pictures)
     for plane in planes:
         chosen.check(plane)
-    return replace(chosen, ranges=_ranges_of_all(planes, chosen)) if contrast == "dataset" else chosen
+    if contrast == "volume":
+        return replace(chosen, volumes=True)
+    if contrast == "image":
+        return chosen
+    ranges = ranges_of_all([plane.image for plane in planes], chosen)
+    return replace(chosen, ranges=ranges, fixed=bool(ranges))
 
 
 def channel_count(image: Any) -> int:
@@ -203,10 +215,10 @@ def is_rgb_bytes(image: Any) -> bool:
     return channel_count(image) in (3, 4) and np.dtype(image.dtype) == np.uint8
 
 
-def _ranges_of_all(planes: Sequence[Plane], chosen: Input) -> tuple[Contrast, ...]:
+def ranges_of_all(images: Sequence[Any], chosen: Input, most: int = _MANY) -> tuple[Contrast, ...]:
     """Percentiles of each channel over some of the images, spread evenly; none where all are 8-bit colours."""
-    grey = [plane.image for plane in planes if not is_rgb_bytes(plane.image)]
-    few = [grey[int(at)] for at in np.unique(np.linspace(0, len(grey) - 1, _MANY))] if grey else []
+    grey = [image for image in images if not is_rgb_bytes(image)]
+    few = [grey[at] for at in np.unique(np.linspace(0, len(grey) - 1, most).astype(int))] if grey else []
     samples = [_sample(image, chosen.seen(image), _SAMPLE_OF_MANY) for image in few]
     if not samples:
         return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from napari_semigda.engine.normalise import Contrast, Input
 from napari_semigda.engine.pose import averaging_pose, posed
 from napari_semigda.engine.ranking import describe
 from napari_semigda.engine.sampling import ClassTable
+from napari_semigda.engine.scan import Scans
 from napari_semigda.engine.tiles import (
     Area,
     Frame,
@@ -79,10 +81,17 @@ class Predictor:
         self._model, self.header = load_model(Path(model), self.device, source=backbone_source)
         self._view = View.of_model(self.header)
         self.input = Input.of_model(self.header)
+        self._scans = Scans()
         self._table = ClassTable([c["id"] for c in self.header["classes"]], self.header["sparse"])
         self.class_ids: tuple[int, ...] = self._table.ids
         self.classes: dict[int, str] = class_names(self.header)
         self.colours: dict[int, str] = class_colours(self.header)
+
+    def among(self, planes: Sequence[Plane]) -> Predictor:
+        """The same for some planes, whose volumes are then known: a model may want their slices to share a contrast."""
+        other = copy(self)
+        other._scans = Scans(planes, self.input)
+        return other
 
     def check(self, plane: Plane) -> None:
         """Refuse an image that lacks a channel that the model sees, without reading it."""
@@ -113,7 +122,7 @@ class Predictor:
     def see(self, plane: Plane) -> Seen:
         """What the model makes of one plane, before it is brought to full size and decided."""
         with _told_of(plane):
-            picture = PlaneReader([plane], self.input).whole(0, self._view.scale)
+            picture = PlaneReader([plane], self.input, scans=self._scans).whole(0, self._view.scale)
             belief = believe(self._model, picture, self._view, turns=True)
             foreground = 1 - belief.probability[0].cpu().numpy()  # with scribbles: all but the first class
             return Seen(belief, describe(picture.numpy(), foreground))

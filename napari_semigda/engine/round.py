@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_semigda.engine.appearance import reading_of
 from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.blocks import worth_reading
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
+from napari_semigda.engine.contrast import describe_reading, reading_of
 from napari_semigda.engine.ending import choose_weights, verdict
 from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.learner import Learner
@@ -247,9 +247,8 @@ class Round:
     def _describe(self) -> str:
         """What was read from the painted masks, for the dock."""
         told = self.view.describe(self.width, self.settings.sparse)
-        if self.reader.rule.ranges and self.settings.contrast == "auto":
-            told += " Brightness tells your classes apart, so it is kept: all images share one contrast."
-        return told
+        why = describe_reading(self.reader.rule) if self.settings.contrast == "auto" else ""
+        return f"{told} {why}".strip()
 
     def _stage(self, fraction: float) -> Stage:
         if fraction < ALIGN_UNTIL and not self.earlier:

@@ -119,8 +119,8 @@ class CropSampler:
 
     @property
     def brightness_tells(self) -> bool:
-        """Whether all images share what is black and white, because brightness means something in them."""
-        return bool(self._reader.rule.ranges)
+        """Whether a class is as bright in one image as in another."""
+        return self._reader.rule.fixed
 
     @property
     def scribbled(self) -> bool:

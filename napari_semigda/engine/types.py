@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BackboneName = Literal["auto", "compact", "tiny", "sd"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-ContrastName = Literal["auto", "image", "dataset"]
+ContrastName = Literal["auto", "image", "volume", "dataset"]
 Stage = Literal["starting", "aligning", "learning", "unlabelled", "checking", "predicting", "done", "stopped"]
 
 MAX_CLASSES = 32

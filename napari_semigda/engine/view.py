@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from napari_semigda.engine.blocks import Window
 from napari_semigda.engine.normalise import Contrast, Input
 from napari_semigda.engine.pose import ALL_POSES, legal_poses, spread
+from napari_semigda.engine.scan import Scans
 from napari_semigda.engine.types import Plane
 
 STRIDE = 32  # sides of what the networks see are multiples of this
@@ -97,6 +97,8 @@ class PlaneReader:
         Which channels are seen, and in which range.
     contrasts
         Of some of the planes by their index, where they are known.
+    scans
+        The volumes that they are slices of; left out, as far as the planes themselves tell.
     """
 
     def __init__(
@@ -104,28 +106,31 @@ class PlaneReader:
         planes: Sequence[Plane],
         rule: Input = Input(),  # noqa: B008 - frozen
         contrasts: Mapping[int, tuple[Contrast, ...]] = MappingProxyType({}),
+        scans: Scans | None = None,
     ) -> None:
         self._planes = planes
         self.rule = rule
+        self._scans = Scans(planes, rule) if scans is None else scans
         self._contrasts = dict(contrasts)
         self._own: dict[int, tuple[Contrast, ...]] = {}
         self._arrays: OrderedDict[int, np.ndarray] = OrderedDict()
 
-    def in_common(self, ranges: tuple[Contrast, ...]) -> PlaneReader:
-        """The same planes with one range for all; what has been read and found of them is not read again."""
-        other = PlaneReader(self._planes, replace(self.rule, ranges=ranges))
+    def read_by(self, rule: Input, scans: Scans | None = None) -> PlaneReader:
+        """The same planes, their channels the same, in other ranges; what has been read and found is not read again."""
+        other = PlaneReader(self._planes, rule, scans=scans)
         other._own, other._arrays = self._own, self._arrays
         return other
 
     def contrasts(self, index: int) -> tuple[Contrast, ...]:
         """The range of each channel of the plane, found once."""
         if index not in self._contrasts:
-            find_own = partial(self.own_contrasts, index)
-            self._contrasts[index] = self.rule.contrasts(self._planes[index].image, find_own)
+            plane = self._planes[index]
+            find_own = lambda: self._scans.contrasts(plane) or self._by_itself(index)  # noqa: E731
+            self._contrasts[index] = self.rule.contrasts(plane.image, find_own)
         return self._contrasts[index]
 
-    def own_contrasts(self, index: int) -> tuple[Contrast, ...]:
-        """The same of the plane by itself, found once."""
+    def _by_itself(self, index: int) -> tuple[Contrast, ...]:
+        """The same of the plane without its volume, found once."""
         whole = getattr(self._planes[index].image, "whole", None)  # that many planes may be parts of
         key = index if whole is None else -1 - id(whole)
         if key not in self._own:
@@ -134,7 +139,7 @@ class PlaneReader:
 
     def is_flat(self, index: int) -> bool:
         """Whether the plane holds one value only, in every channel that is seen."""
-        own = self.own_contrasts(index)
+        own = self._by_itself(index)
         if isinstance(self._planes[index].image, Window):
             own = self.rule.own_contrasts(self._pixels(index))
         return all(low >= high for low, high in own)

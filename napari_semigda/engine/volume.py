@@ -26,7 +26,7 @@ MOST_BYTES = 2**31  # of what is seen of neighbouring slices
 
 
 def smoothed(predictor: Predictor, planes: Sequence[Plane], width: float) -> Predictor | SmoothPredictor:
-    """A predictor for some planes that makes the slices of one volume consistent.
+    """A predictor for some planes, told of their volumes, that makes the slices of one consistent.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def smoothed(predictor: Predictor, planes: Sequence[Plane], width: float) -> Pre
         All planes, in order. Neighbours share `Plane.volume` and lie in a row.
     width
         Standard deviation of the Gaussian along a volume, in the unit of `Plane.depth`, or in slices where that is not
-        known. With 0, or where no plane has a neighbour near enough, the answer is `predictor` itself.
+        known. With 0, or where no plane has a neighbour near enough, slices are predicted by themselves.
 
     Raises
     ------
@@ -44,6 +44,7 @@ def smoothed(predictor: Predictor, planes: Sequence[Plane], width: float) -> Pre
         When the width is no length, reaches over too many slices, or the slices are too large.
     """
     check_width(width)
+    predictor = predictor.among(planes)
     smooth, several = SmoothPredictor(predictor, planes, width), False
     for index, plane in enumerate(planes):
         if len(near := smooth.neighbours(index)) > 1:

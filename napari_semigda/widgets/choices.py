@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QButtonGroup, QComboBox, QGridLayout, QRadioButton, Q
 from superqt import QCollapsible
 
 from napari_semigda.engine.planner import TimeName, chosen_time
-from napari_semigda.engine.types import Settings
+from napari_semigda.engine.types import ContrastName, Settings
 from napari_semigda.stacks import ImageStack, StackName
 
 NOTHING = "(none)"
@@ -19,6 +19,12 @@ _KINDS: tuple[tuple[StackName, str], ...] = (
     ("slices", "One volume"),
     ("times", "Time points"),
     ("images", "Separate images"),
+)
+_CONTRASTS: tuple[tuple[str, ContrastName], ...] = (
+    ("Automatic", "auto"),
+    ("Each image by itself", "image"),
+    ("Slices of a volume alike", "volume"),
+    ("All images alike", "dataset"),
 )
 
 
@@ -129,7 +135,7 @@ class AdvancedValue:
     seed: int = 0
     afresh: bool = False
     channels: tuple[int, ...] = ()
-    contrast: str = "auto"
+    contrast: ContrastName = "auto"
     stack: str = "auto"
 
     @property
@@ -195,10 +201,10 @@ class Advanced(QCollapsible):
         self.channels.native.setMaximumHeight(90)
         self.contrast = ComboBox(
             label="Contrast",
-            choices=[("Automatic", "auto"), ("Each image by itself", "image"), ("All images alike", "dataset")],
+            choices=_CONTRASTS,
             tooltip="What is black and what is white. All images alike suits CT and measured values, where a grey "
-            "value means something; each by itself suits photographs and microscopes. Automatic finds out which from "
-            "your masks. 8-bit colours stay as they are. "
+            "value means something; slices of a volume alike suits MRI; each by itself suits photographs and "
+            "microscopes. Automatic finds out which from your masks. 8-bit colours stay as they are. "
             "The model keeps the choice, and later rounds go on with it.",
         )
         self.stack = ComboBox(
