@@ -10,6 +10,7 @@ import numpy as np
 from napari_semigda.engine.check import check_mask
 from napari_semigda.engine.metrics import Score, Summary, score, summarise
 from napari_semigda.engine.types import EngineError, Plane
+from napari_semigda.foreign_masks import by_image
 from napari_semigda.formats import Source, open_source
 from napari_semigda.images import by_stem, images_in, read_mask
 
@@ -52,7 +53,8 @@ def evaluate_folders(predictions: Path, truth: Path, ignore: int | None = None) 
     EngineError
         When a file cannot be read or is no mask, a pair differs in shape, or there is no pair at all.
     """
-    predicted, true = by_stem(images_in(predictions)), by_stem(images_in(truth))
+    predicted = by_stem(images_in(predictions))
+    true = by_image(predicted, by_stem(images_in(truth)))
     stems = [stem for stem in true if stem in predicted]
     if not stems:
         raise EngineError(f"No mask in {predictions} has the name of one in {truth}: give the folder predicted into.")

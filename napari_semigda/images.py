@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from napari_semigda.engine.types import EngineError, Plane
+from napari_semigda.foreign_masks import by_image, ids_of_jpeg
 from napari_semigda.formats import KINDS, Source, is_image, is_zarr, open_source, stem_of
 from napari_semigda.formats.dicom import is_one_series
 from napari_semigda.formats.picture import palette_indices
@@ -139,7 +140,7 @@ def labelled_planes(images: Path, masks: Path) -> tuple[tuple[Plane, ...], tuple
     if Path(images).resolve() == Path(masks).resolve():
         raise EngineError(f"Images and masks are both in {images}: put the masks into a folder of their own.")
     image_files = by_stem(images_in(images))
-    mask_files = by_stem(images_in(masks))
+    mask_files = by_image(image_files, by_stem(images_in(masks)))
     first = next(iter(image_files.values()))
     if not image_files.keys() & mask_files.keys():
         raise EngineError(
@@ -174,9 +175,9 @@ def read_mask(path: Path, image: Source | None = None) -> list[np.ndarray]:
     EngineError
         When the file cannot be read, holds colours, or tells that it lies elsewhere than the image.
     """
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        raise EngineError(f"The mask {path} is a JPEG, which blurs class ids: save masks as PNG, TIFF or NIfTI.")
     source = open_source(path)
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return [ids_of_jpeg(np.asarray(plane), path) for plane in source.planes]
     indices = palette_indices(path)
     if indices is not None:
         return [indices]
