@@ -112,14 +112,18 @@ class _Painted:
         self._all, self._table = planes, table
         self._planes = spread([plane for plane in planes if plane.mask is not None])
         self._reader = PlaneReader(self._planes, own)
+        self._confusion: dict[Input, float] = {}
 
     def __len__(self) -> int:
         return len(self._planes)
 
     def confusion(self, rule: Input) -> float:
         """How much their classes vary when they are read by a rule, see `confusion`."""
-        reader = self._reader.read_by(rule, Scans(self._all, rule))
-        return confusion(class_means(*glimpses(self._planes, reader, self._table, range(len(self)))))
+        if rule not in self._confusion:
+            reader = self._reader.read_by(rule, Scans(self._all, rule))
+            seen = glimpses(self._planes, reader, self._table, range(len(self)))
+            self._confusion[rule] = confusion(class_means(*seen))
+        return self._confusion[rule]
 
     def judged(self, rule: Input) -> Input:
         """The rule, with what they show of whether brightness is `Input.fixed` by it."""

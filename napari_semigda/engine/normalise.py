@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -215,11 +216,19 @@ def is_rgb_bytes(image: Any) -> bool:
     return channel_count(image) in (3, 4) and np.dtype(image.dtype) == np.uint8
 
 
-def ranges_of_all(images: Sequence[Any], chosen: Input, most: int = _MANY) -> tuple[Contrast, ...]:
-    """Percentiles of each channel over some of the images, spread evenly; none where all are 8-bit colours."""
+def ranges_of_all(
+    images: Sequence[Any], chosen: Input, most: int = _MANY, passing_over: type[Exception] | tuple = ()
+) -> tuple[Contrast, ...]:
+    """Percentiles of each channel over some of the images, spread evenly; none where all are 8-bit colours.
+
+    Images that raise what shall be passed over do not count.
+    """
     grey = [image for image in images if not is_rgb_bytes(image)]
     few = [grey[at] for at in np.unique(np.linspace(0, len(grey) - 1, most).astype(int))] if grey else []
-    samples = [_sample(image, chosen.seen(image), _SAMPLE_OF_MANY) for image in few]
+    samples = []
+    for image in few:
+        with suppress(passing_over):
+            samples.append(_sample(image, chosen.seen(image), _SAMPLE_OF_MANY))
     if not samples:
         return ()
     pixels = np.concatenate([sample.reshape(-1, sample.shape[-1]) for sample in samples])

@@ -47,7 +47,9 @@ class Scans:
         if not _shares(plane) or plane.volume not in self._slices:
             return ()
         if plane.volume not in self._found:
-            self._found[plane.volume] = ranges_of_all(self._slices[plane.volume], self._rule, _SLICES)
+            # One that cannot be read costs only itself, and is told when its turn comes.
+            slices = self._slices[plane.volume]
+            self._found[plane.volume] = ranges_of_all(slices, self._rule, _SLICES, passing_over=Exception)
         return self._found[plane.volume]
 
 

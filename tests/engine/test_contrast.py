@@ -112,12 +112,25 @@ def test_unevenly_stained_sections_keep_their_own():
     assert not reading(volumes(2), "image").volumes
 
 
+class Broken:
+    """A slice whose pixels cannot be read."""
+
+    shape, dtype, ndim = (64, 64), np.dtype(np.uint16), 2
+
+    def __getitem__(self, key):
+        raise OSError("damaged")
+
+
 def test_a_volume_is_known_by_its_slices_alone():
     planes = volumes(1)
     rule = reading(planes)
     assert len(Scans(planes, rule)) == 2 and not len(Scans(planes, Input()))
     stranger = replace(planes[0], volume="another")
     assert Scans(planes, rule).contrasts(stranger) == () != Scans(planes, rule).contrasts(planes[0])
+    with_one_broken = [replace(planes[3], image=Broken()), *(planes[i] for i in (0, 1, 2, 4, 5))]
+    found = Scans(with_one_broken, rule).contrasts(planes[0])
+    assert found[0].high == pytest.approx(Scans(planes, rule).contrasts(planes[0])[0].high, rel=0.05)
+    assert Scans(with_one_broken[:1], rule).contrasts(planes[3]) == ()  # its own, if any
     empty = replace(planes[0], image=np.zeros((64, 64), np.uint16))
     reader = PlaneReader([empty, *planes[1:6]], rule)
     assert reader.is_flat(0) and reader.contrasts(0)[0].high > 100
