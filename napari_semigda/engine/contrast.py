@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_semigda.engine.appearance import class_means, confusion, glimpses
-from napari_semigda.engine.normalise import Contrast, Input, choose_input, is_rgb_bytes, ranges_of_all
+from napari_semigda.engine.normalise import Contrast, Input, choose_input, is_rgb_bytes, ranges_of, samples_of
 from napari_semigda.engine.pose import spread
 from napari_semigda.engine.scan import Scans
 from napari_semigda.engine.types import ContrastName, EngineError, Plane, TrainRequest
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _FEWEST = 3  # painted pictures that can show what all have in common ...
 _FEWEST_SLICES = 2  # ... or that slices of a volume have less of it than others
 _FIXED = 0.03  # `confusion` of classes that brightness tells apart: brain slices have .003, all other sets .05 and more
+_SAME = 0.01  # ... of classes that are as bright everywhere: brain slices have .004 at most
 _CLEARLY = 0.5  # of the confusion that is left otherwise
 _MARGIN = 0.1  # of the common range, by which an unpainted picture may be brighter or duller than painted ones ...
 _DULLER = 0.3  # ... or duller, where there is less in it that is bright
@@ -99,7 +100,7 @@ def choose_reading(
 
 def describe_reading(rule: Input) -> str:
     """A sentence on what was chosen and why, for the dock; nothing where each image has its own contrast."""
-    if not (rule.ranges or rule.volumes):
+    if not rule.ranges and rule.volumes == "none":
         return ""
     shared = f"{'all images' if rule.ranges else 'the slices of a volume'} share one contrast."
     return f"Brightness tells your classes apart, so it is kept: {shared}" if rule.fixed else shared.capitalize()
@@ -136,8 +137,9 @@ class _Painted:
 
 def _by_volume(planes: Sequence[Plane], painted: _Painted, own: Input) -> Input:
     """Slices of a volume are of one scan; but sections through a block under a microscope may be stained unevenly."""
-    rule = replace(own, volumes=True)
-    if not len(Scans(planes, rule)):
+    rule = replace(own, volumes="steady")
+    scans = Scans(planes, rule)
+    if not any(scans.contrasts(plane) for plane in planes if plane.mask is not None):
         return own
     if len(painted) >= _FEWEST_SLICES:
         alike, apart = painted.confusion(rule), painted.confusion(own)
@@ -150,11 +152,11 @@ def _for_all(planes: Sequence[Plane], painted: _Painted, own: Input, otherwise: 
     """One range for all planes; None where it is not clear that they share one."""
     if len(painted) < _FEWEST:
         return None
-    common = replace(own, ranges=ranges_of_all([plane.image for plane in planes], own), fixed=True)
+    common = replace(own, ranges=ranges_of(samples_of([plane.image for plane in planes], own)), fixed=True)
     alike, apart = painted.confusion(common), painted.confusion(otherwise)
-    # Slices from the middle of an organ are alike either way, and show nothing of those at its ends.
-    either_way = not otherwise.volumes and apart < _FIXED and _CLEARLY * alike <= apart
-    if alike >= _FIXED or not (alike < _CLEARLY * apart or either_way):
+    # Slices from the middle of an organ are the same either way, and show nothing of those at its ends.
+    either_way = otherwise.volumes == "none" and max(alike, apart) < _SAME
+    if not (either_way or alike < min(_FIXED, _CLEARLY * apart)):
         return None
     bare = [plane for plane in planes if plane.mask is None]
     known, others = painted.heights(common), _heights([own.contrasts(plane.image) for plane in spread(bare)], common)

@@ -53,8 +53,8 @@ class Input:
     """One range for all channels together, as models of before have it."""
     ranges: tuple[Contrast, ...] = ()
     """One for each channel, the same in all images; empty: every image has its own."""
-    volumes: bool = False
-    """Whether what is an image's own is that of the volume that it is a slice of, see `scan.Scans`."""
+    volumes: Literal["none", "steady", "all"] = "none"
+    """Of which volumes slices share their own, see `scan.Scans`: of those that change steadily, or of all."""
     fixed: bool = False
     """Whether a class is as bright in one image as in another, so that learning hardly varies brightness."""
     familiar: tuple[tuple[float, float], ...] = ()
@@ -69,7 +69,7 @@ class Input:
             return cls(joint=True)
         ranges = tuple(Contrast(float(low), float(high)) for low, high in entry["ranges"])
         familiar = tuple((float(least), float(most)) for least, most in entry.get("familiar", ()))
-        volumes, fixed = entry.get("volumes", False), entry.get("fixed", bool(ranges))
+        volumes, fixed = entry.get("volumes", "none"), entry.get("fixed", bool(ranges))
         return cls(tuple(entry["channels"]), entry["pictures"], entry["joint"], ranges, volumes, fixed, familiar)
 
     def to_json(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Input:
 
     def agrees(self, planes: Sequence[Plane], channels: Sequence[int], contrast: ContrastName) -> bool:
         """Whether it reads planes as a user wants it, who may leave open channels (counted from 1) and contrast."""
-        mine = "dataset" if self.ranges else "volume" if self.volumes else "image"
+        mine = "dataset" if self.ranges else "image" if self.volumes == "none" else "volume"
         bytes_keep_theirs = contrast == "dataset" and all(is_rgb_bytes(plane.image) for plane in planes)
         return (not channels or self.channels == tuple(channel - 1 for channel in channels)) and (
             contrast in {"auto", mine} or (bytes_keep_theirs and not self.ranges)
@@ -184,10 +184,10 @@ def choose_input(
     for plane in planes:
         chosen.check(plane)
     if contrast == "volume":
-        return replace(chosen, volumes=True)
+        return replace(chosen, volumes="all")
     if contrast == "image":
         return chosen
-    ranges = ranges_of_all([plane.image for plane in planes], chosen)
+    ranges = ranges_of(samples_of([plane.image for plane in planes], chosen))
     return replace(chosen, ranges=ranges, fixed=bool(ranges))
 
 
@@ -216,19 +216,23 @@ def is_rgb_bytes(image: Any) -> bool:
     return channel_count(image) in (3, 4) and np.dtype(image.dtype) == np.uint8
 
 
-def ranges_of_all(
-    images: Sequence[Any], chosen: Input, most: int = _MANY, passing_over: type[Exception] | tuple = ()
-) -> tuple[Contrast, ...]:
-    """Percentiles of each channel over some of the images, spread evenly; none where all are 8-bit colours.
+def samples_of(
+    images: Sequence[Any], rule: Input, most: int = _MANY, passing_over: type[Exception] | tuple = ()
+) -> list[np.ndarray]:
+    """(h, w, channels) float32 of some of the images, spread evenly; none where all are 8-bit colours.
 
     Images that raise what shall be passed over do not count.
     """
     grey = [image for image in images if not is_rgb_bytes(image)]
-    few = [grey[at] for at in np.unique(np.linspace(0, len(grey) - 1, most).astype(int))] if grey else []
     samples = []
-    for image in few:
+    for at in np.unique(np.linspace(0, len(grey) - 1, most).astype(int)) if grey else ():
         with suppress(passing_over):
-            samples.append(_sample(image, chosen.seen(image), _SAMPLE_OF_MANY))
+            samples.append(_sample(grey[at], rule.seen(grey[at]), _SAMPLE_OF_MANY))
+    return samples
+
+
+def ranges_of(samples: Sequence[np.ndarray]) -> tuple[Contrast, ...]:
+    """Percentiles of each channel over all samples, (h, w, channels) each; none of none."""
     if not samples:
         return ()
     pixels = np.concatenate([sample.reshape(-1, sample.shape[-1]) for sample in samples])

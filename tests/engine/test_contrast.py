@@ -81,35 +81,53 @@ def test_slices_that_resemble_each_other_leave_their_contrast_to_those_at_the_en
     assert not reading([*alike, *ends, *slices(0, 8, bare_gain=0.75)]).ranges  # of another scanner, most of them
 
 
-def volumes(painted, gains=(1.0, 3.0), changes=(1.0,)):
-    """Volumes of 6 slices that differ in their gain; of each, so many slices are painted."""
+def volumes(painted=(0,), gains=(1.0, 3.0), drift=0.0):
+    """Volumes of 9 slices, the last three without white matter, that differ in their gain; some of each are painted."""
     planes = []
     for number, gain in enumerate(gains):
-        for at, plane in enumerate(slices(6)):
-            image = (plane.image * gain * changes[at % len(changes)]).astype(np.uint16)
-            mask = plane.mask if at < painted else None
+        for at, plane in enumerate(sorted(slices(9), key=lambda plane: 2 not in plane.mask)):
+            image = (plane.image * gain * (1 - drift * at)).astype(np.uint16)
+            mask = plane.mask if at in painted else None
             planes.append(replace(plane, name=f"{number} {at}", image=image, mask=mask, volume=f"scan {number}"))
     return planes
 
 
-@pytest.mark.parametrize("painted", [1, 2])
+@pytest.mark.parametrize("painted", [(0,), (0, 5)])
 def test_slices_of_a_volume_share_their_contrast(painted):
     planes = volumes(painted)
     rule = reading(planes)
-    assert rule.volumes and not rule.ranges
+    assert rule.volumes == "steady" and not rule.ranges
     reader = PlaneReader(planes, rule)
-    first, second = reader.contrasts(0), reader.contrasts(6)
-    assert [reader.contrasts(i) for i in range(12)] == [first] * 6 + [second] * 6
+    first, second = reader.contrasts(0), reader.contrasts(9)
+    assert [reader.contrasts(i) for i in range(18)] == [first] * 9 + [second] * 9
     assert second[0].high == pytest.approx(3 * first[0].high, rel=0.05)
-    assert rule.fixed == (painted == 2)  # four painted slices that agree show something, two do not
+    assert rule.fixed == (painted == (0, 5))  # four painted slices that agree show something, two do not
     assert Input.of_model({"input": json.loads(json.dumps(rule.to_json()))}) == rule
+    assert reading(planes, "image").volumes == "none"
 
 
-def test_unevenly_stained_sections_keep_their_own():
-    planes = volumes(4, gains=(1.0,), changes=(1.0, 1.7, 0.6))
-    assert not reading(planes).volumes
-    assert reading(planes, "volume").volumes and not reading(planes, "volume").fixed
-    assert not reading(volumes(2), "image").volumes
+@pytest.mark.parametrize(
+    "planes",
+    [
+        volumes(gains=(1.0,))[::2],  # too few to tell
+        [replace(volumes((1, 7))[i], volume="pages") for i in (1, 7, 10, 0, 16, 3, 11, 8, 12)],  # images in any order
+        volumes((0, 4, 8), gains=(1.0,), drift=0.08),  # duller with depth, masks say
+    ],
+    ids=["few", "pages", "bleached"],
+)
+def test_else_slices_keep_their_own(planes):
+    assert reading(planes) == Input((0,))
+    wanted = reading(planes, "volume")
+    assert wanted.volumes == "all" and not wanted.fixed
+    shared = Scans(planes, wanted).contrasts(planes[0])
+    assert shared and shared == Scans(planes, wanted).contrasts(planes[-1])
+
+
+def test_a_file_that_is_no_volume_is_not_read_as_one():
+    rule = reading(volumes((0, 5)))
+    first, second = volumes()[:9], volumes()[9:]
+    pages = [replace(plane, volume="pages") for pair in zip(first, second, strict=True) for plane in pair]
+    assert Scans(pages, rule).contrasts(pages[0]) == ()
 
 
 class Broken:
@@ -122,27 +140,26 @@ class Broken:
 
 
 def test_a_volume_is_known_by_its_slices_alone():
-    planes = volumes(1)
+    planes = volumes()
     rule = reading(planes)
-    assert len(Scans(planes, rule)) == 2 and not len(Scans(planes, Input()))
-    stranger = replace(planes[0], volume="another")
-    assert Scans(planes, rule).contrasts(stranger) == () != Scans(planes, rule).contrasts(planes[0])
-    with_one_broken = [replace(planes[3], image=Broken()), *(planes[i] for i in (0, 1, 2, 4, 5))]
-    found = Scans(with_one_broken, rule).contrasts(planes[0])
-    assert found[0].high == pytest.approx(Scans(planes, rule).contrasts(planes[0])[0].high, rel=0.05)
-    assert Scans(with_one_broken[:1], rule).contrasts(planes[3]) == ()  # its own, if any
-    empty = replace(planes[0], image=np.zeros((64, 64), np.uint16))
-    reader = PlaneReader([empty, *planes[1:6]], rule)
-    assert reader.is_flat(0) and reader.contrasts(0)[0].high > 100
+    shared = Scans(planes, rule).contrasts(planes[0])
+    assert shared and Scans(planes, Input()).contrasts(planes[0]) == ()
+    assert Scans(planes, rule).contrasts(replace(planes[0], volume="another")) == ()
+    one_broken = [*planes[:3], replace(planes[3], image=Broken()), *planes[4:9]]
+    assert Scans(one_broken, rule).contrasts(planes[0])[0].high == pytest.approx(shared[0].high, rel=0.05)
+    assert Scans(one_broken[3:4], rule).contrasts(planes[3]) == ()
+    empty = replace(planes[8], image=np.zeros((64, 64), np.uint16))
+    reader = PlaneReader([*planes[:8], empty], rule)
+    assert reader.is_flat(8) and reader.contrasts(8)[0].high > 100
 
 
 def test_prediction_reads_a_slice_as_training_did(tmp_path):
-    planes, out = volumes(2), tmp_path / "m.semigda"
+    planes, out = volumes((0, 5)), tmp_path / "m.semigda"
     settings = Settings(max_steps=4, crop=64)
     reports = list(Trainer().fit(TrainRequest(tuple(planes), out, settings)))
     assert reports[1].message.endswith("so it is kept: the slices of a volume share one contrast.")
-    alone, dull = Predictor(out, "cpu"), planes[0]  # without white matter
-    told, elsewhere = (alone.among(some).see(dull).belief.v for some in (planes[:6], planes[6:]))
+    alone, dull = Predictor(out, "cpu"), planes[8]
+    told, elsewhere = (alone.among(some).see(dull).belief.v for some in (planes[:9], planes[9:]))
     assert told.equal(alone.among(planes).see(dull).belief.v)
     assert elsewhere.equal(alone.see(dull).belief.v) and not elsewhere.equal(told)
     correction = TrainRequest(tuple(planes), out, replace(settings, contrast="image"), init=out)
