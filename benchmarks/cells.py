@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -198,8 +199,12 @@ def today() -> str:
     return datetime.date.today().isoformat()
 
 
+@cache
 def engine() -> str:
-    """Which version of the engine is in use: git's short name of its folder, ``+`` where that was changed since."""
+    """Which version of the engine is in use: git's short name of its folder, ``+`` where that was changed since.
+
+    Asked once, when this is imported: what is committed while a cell runs is not what it measures.
+    """
     folder = "napari_semigda/engine"
 
     def git(*arguments: str) -> subprocess.CompletedProcess:
@@ -209,6 +214,9 @@ def engine() -> str:
     if name.returncode:
         return "unknown"
     return name.stdout.strip() + ("+" if git("diff", "--quiet", "HEAD", "--", folder).returncode else "")
+
+
+engine()
 
 
 def machine() -> str:
