@@ -20,7 +20,7 @@ from napari_semigda.engine.blocks import Block, count_blocks, cut, is_large
 from napari_semigda.engine.check import check_images
 from napari_semigda.engine.normalise import Contrast
 from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Prediction
-from napari_semigda.engine.volume import smoothed
+from napari_semigda.engine.volume import SmoothPredictor, smoothed
 from napari_semigda.formats import (
     MaskPlane,
     Source,
@@ -40,7 +40,6 @@ from napari_semigda.overlays import overlay, png
 
 if TYPE_CHECKING:
     from napari_semigda.engine.predict import Predictor
-    from napari_semigda.engine.volume import SmoothPredictor
 
 OVERLAYS = "overlays"
 """Folder of them, in that of the masks."""
@@ -176,7 +175,7 @@ class FileWork:
 
     def is_smoothed(self, growing: Growing) -> bool:
         """Whether planes need their neighbours, so that they are best done one after the other in one place."""
-        return growing.predictor is not self.predictor
+        return isinstance(growing.predictor, SmoothPredictor)
 
     def rest(self, growing: Growing) -> Iterator[float]:
         """Predict all that is missing of a large file, yield how far it is, then put its masks in place."""

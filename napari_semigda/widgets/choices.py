@@ -23,7 +23,7 @@ _KINDS: tuple[tuple[StackName, str], ...] = (
 _CONTRASTS: tuple[tuple[str, ContrastName], ...] = (
     ("Automatic", "auto"),
     ("Each image by itself", "image"),
-    ("Slices of a volume alike", "volume"),
+    ("Each volume by itself", "volume"),
     ("All images alike", "dataset"),
 )
 
@@ -203,7 +203,7 @@ class Advanced(QCollapsible):
             label="Contrast",
             choices=_CONTRASTS,
             tooltip="What is black and what is white. All images alike suits CT and measured values, where a grey "
-            "value means something; slices of a volume alike suits MRI; each by itself suits photographs and "
+            "value means something; each volume by itself suits MRI; each image by itself suits photographs and "
             "microscopes. Automatic finds out which from your masks. 8-bit colours stay as they are. "
             "The model keeps the choice, and later rounds go on with it.",
         )

@@ -41,7 +41,7 @@ def quieten() -> None:
 
 def asked(out: Path, **changes) -> TrainRequest:
     """Four crops a step on two devices."""
-    settings = Settings(max_steps=STEPS, crop=64, batch=2, device="cpu", devices=2)
+    settings = Settings(max_steps=STEPS, crop=64, batch=2, device="cpu", devices=2, contrast="image")
     return replace(TrainRequest(drawn_planes(3, 3), out, settings), **changes)
 
 
