@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_semigda.engine.appearance import class_means, confusion, glimpses
-from napari_semigda.engine.normalise import Contrast, Input, choose_input, is_rgb_bytes, ranges_of, samples_of
-from napari_semigda.engine.pose import spread
+from napari_semigda.engine.normalise import (
+    Input,
+    choose_input,
+    heights_in,
+    is_rgb_bytes,
+    ranges_of,
+    samples_of,
+    spread,
+)
 from napari_semigda.engine.scan import Scans
 from napari_semigda.engine.types import ContrastName, EngineError, Plane, TrainRequest
 from napari_semigda.engine.view import PlaneReader
@@ -118,10 +125,10 @@ class _Painted:
     def __len__(self) -> int:
         return len(self._planes)
 
-    def confusion(self, rule: Input) -> float:
-        """How much their classes vary when they are read by a rule, see `confusion`."""
+    def confusion(self, rule: Input, scans: Scans | None = None) -> float:
+        """How much their classes vary when they are read by a rule, see `confusion`; `scans` where they are known."""
         if rule not in self._confusion:
-            reader = self._reader.read_by(rule, Scans(self._all, rule))
+            reader = self._reader.read_by(rule, scans or Scans(self._all, rule))
             seen = glimpses(self._planes, reader, self._table, range(len(self)))
             self._confusion[rule] = confusion(class_means(*seen))
         return self._confusion[rule]
@@ -131,8 +138,8 @@ class _Painted:
         return replace(rule, fixed=len(self) >= _FEWEST and self.confusion(rule) < _FIXED)
 
     def heights(self, common: Input) -> np.ndarray:
-        """See `_heights`."""
-        return _heights([self._reader.contrasts(index) for index in range(len(self))], common)
+        """See `heights_in`."""
+        return heights_in([self._reader.contrasts(index) for index in range(len(self))], common.ranges)
 
 
 def _by_volume(planes: Sequence[Plane], painted: _Painted, own: Input) -> Input:
@@ -142,7 +149,7 @@ def _by_volume(planes: Sequence[Plane], painted: _Painted, own: Input) -> Input:
     if not any(scans.contrasts(plane) for plane in planes if plane.mask is not None):
         return own
     if len(painted) >= _FEWEST_SLICES:
-        alike, apart = painted.confusion(rule), painted.confusion(own)
+        alike, apart = painted.confusion(rule, scans), painted.confusion(own)
         if alike >= _FIXED and apart < _CLEARLY * alike:
             return own
     return painted.judged(rule)
@@ -159,20 +166,11 @@ def _for_all(planes: Sequence[Plane], painted: _Painted, own: Input, otherwise: 
     if not (either_way or alike < min(_FIXED, _CLEARLY * apart)):
         return None
     bare = [plane for plane in planes if plane.mask is None]
-    known, others = painted.heights(common), _heights([own.contrasts(plane.image) for plane in spread(bare)], common)
+    known = painted.heights(common)
+    others = heights_in([own.contrasts(plane.image) for plane in spread(bare)], common.ranges)
     if bare and not _of_one_kind(known, others):
         return None
     return replace(common, familiar=_bounds(np.concatenate([known, others]), common))
-
-
-def _heights(own: Sequence[Sequence[Contrast]], common: Input) -> np.ndarray:
-    """(pictures, channels): how high pictures reach, each by itself, in units of the common range.
-
-    The dark end is background as a rule, and says nothing.
-    """
-    high = np.array([[high for _, high in each] for each in own])
-    low, top = np.array(common.ranges).T
-    return (high.reshape(-1, len(low)) - low) / np.maximum(top - low, np.finfo(float).tiny)
 
 
 def _of_one_kind(known: np.ndarray, others: np.ndarray) -> bool:

@@ -23,7 +23,7 @@ MOST_CHANNELS = 3
 _SAMPLE = 512  # pixels a side that the percentiles are read from: enough for a robust tail
 _SAMPLE_OF_MANY = 128  # ... of each image, where they are those of all images
 _PATCH = 32  # pixels a side of the pieces that a sample of a large image is made of
-_MANY = 48  # images that those are read from
+_MANY = 48  # images that stand for all
 
 
 class Contrast(NamedTuple):
@@ -216,6 +216,11 @@ def is_rgb_bytes(image: Any) -> bool:
     return channel_count(image) in (3, 4) and np.dtype(image.dtype) == np.uint8
 
 
+def spread(items: Sequence, most: int = _MANY) -> list:
+    """Some of the items, evenly spread: 48 of them unless told otherwise, or as many as there are."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).astype(int))] if len(items) else []
+
+
 def samples_of(
     images: Sequence[Any], rule: Input, most: int = _MANY, passing_over: type[Exception] | tuple = ()
 ) -> list[np.ndarray]:
@@ -223,11 +228,10 @@ def samples_of(
 
     Images that raise what shall be passed over do not count.
     """
-    grey = [image for image in images if not is_rgb_bytes(image)]
     samples = []
-    for at in np.unique(np.linspace(0, len(grey) - 1, most).astype(int)) if grey else ():
+    for image in spread([image for image in images if not is_rgb_bytes(image)], most):
         with suppress(passing_over):
-            samples.append(_sample(grey[at], rule.seen(grey[at]), _SAMPLE_OF_MANY))
+            samples.append(_sample(image, rule.seen(image), _SAMPLE_OF_MANY))
     return samples
 
 
@@ -237,6 +241,16 @@ def ranges_of(samples: Sequence[np.ndarray]) -> tuple[Contrast, ...]:
         return ()
     pixels = np.concatenate([sample.reshape(-1, sample.shape[-1]) for sample in samples])
     return tuple(_range_of(channel) for channel in pixels.T)
+
+
+def heights_in(own: Sequence[Sequence[Contrast]], ranges: Sequence[Contrast]) -> np.ndarray:
+    """(pictures, channels): how high pictures reach, each by itself, in units of a range of each channel.
+
+    The dark end is background as a rule, and says nothing.
+    """
+    high = np.array([[high for _, high in each] for each in own])
+    low, top = np.array(ranges).T
+    return (high.reshape(-1, len(low)) - low) / np.maximum(top - low, np.finfo(float).tiny)
 
 
 def _sample(image: Any, seen: Sequence[int], side: int) -> np.ndarray:

@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_semigda.engine.normalise import spread
+
 ALL_POSES = tuple(range(8))
 """The symmetries of a square. Bit 0 mirrors the columns, bit 1 the rows, bit 2 swaps both axes before that."""
 
 _SIDE = 16  # thumbnails as small as this hold a pose and no detail
-_MOST = 48  # images compared
 _MASKS_DIFFER = 0.2  # least fall of the masks' likeness that shows a pose: hippocampi .45, in strokes .23, others .16
 _IMAGES_DIFFER = 0.1  # ... of the images' likeness, where several classes may differ by their place alone
 _ONE_CLASS_DIFFERS = 0.5  # ... where there is but one class, or no second mask to compare: turning does less harm
@@ -67,11 +68,6 @@ def legal_poses(images: Sequence[Tensor], masks: Sequence[np.ndarray]) -> tuple[
         for p in ALL_POSES
         if fall_of_images(p) < least or (fall_of_masks is not None and fall_of_masks(p) < _MASKS_DIFFER)
     )
-
-
-def spread(items: Sequence) -> list:
-    """At most 48 of them, evenly spread."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, _MOST).astype(int))] if len(items) else []
 
 
 def thumbnail(values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from napari_semigda.engine.blocks import Window, is_large
-from napari_semigda.engine.normalise import Contrast, Input, ranges_of, samples_of
+from napari_semigda.engine.normalise import Contrast, Input, heights_in, ranges_of, samples_of
 from napari_semigda.engine.types import Plane
 
 _SLICES = 24  # that a volume is judged by
@@ -69,9 +69,7 @@ def _is_steady(samples: Sequence[np.ndarray], shared: Sequence[Contrast]) -> boo
     """Whether the brightest of each slice, of (h, w, channels) each, is much like that of its neighbours."""
     if len(samples) < _FEWEST:
         return False
-    low, high = np.array(shared).T
-    heights = np.array([[high for _, high in ranges_of([sample])] for sample in samples])
-    heights = (heights - low) / np.maximum(high - low, np.finfo(float).tiny)
+    heights = heights_in([ranges_of([sample]) for sample in samples], shared)
     step = np.abs(np.diff(heights, axis=0)).mean()
     count = len(heights)
     any_two = np.abs(heights[:, None] - heights).mean() * count / (count - 1)

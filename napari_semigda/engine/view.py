@@ -16,8 +16,8 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from napari_semigda.engine.blocks import Window
-from napari_semigda.engine.normalise import Contrast, Input
-from napari_semigda.engine.pose import ALL_POSES, legal_poses, spread
+from napari_semigda.engine.normalise import Contrast, Input, spread
+from napari_semigda.engine.pose import ALL_POSES, legal_poses
 from napari_semigda.engine.scan import Scans
 from napari_semigda.engine.types import Plane
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from napari_semigda.engine.augment import Augmentation
-from napari_semigda.engine.pose import ALL_POSES, averaging_pose, legal_poses, posed, spread
+from napari_semigda.engine.normalise import spread
+from napari_semigda.engine.pose import ALL_POSES, averaging_pose, legal_poses, posed
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader, View, choose_view
 
