@@ -136,6 +136,7 @@ def main():
         "backbone": "compact",
         "mapper_width": model.mapper_width,
         "adapter_kernel": model.adapter_kernel,
+        "fusion": model.fusion,
         "v_share": model.v_share,
         "view": {"scale": 1.0, "crop": 96, "poses": list(range(8))},
         "structure_width": 12.0,

@@ -32,6 +32,25 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.body(x)
 
 
+class NormalisedBlock(nn.Sequential):
+    """3 x 3 convolution, GroupNorm, ReLU, twice: (B, in, h, w) -> (B, out, h, w) without anything that bypasses it.
+
+    What comes out has the same mean and spread in every picture, whatever its colours do to the features that go in.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        layers: list[nn.Module] = []
+        for channels in (channels_in, channels_out):
+            convolution = nn.Conv2d(channels, channels_out, 3, padding=1, bias=False)
+            layers += [convolution, nn.GroupNorm(_groups(channels_out), channels_out), nn.ReLU()]
+        super().__init__(*layers)
+
+
+FUSIONS: dict[str, type[nn.Module]] = {"normalised": NormalisedBlock, "residual": ResidualBlock}
+"""How branch C joins its coarse features; model files of schema 1 and 2 have the residual one, which costs up to three
+Dice points (`benchmarks/tried.md`)."""
+
+
 class SpatialAttention(nn.Module):
     """Single-head self-attention over all positions of a latent: (B, c, h, w) -> (B, c, h, w)."""
 
@@ -98,16 +117,27 @@ class LatentEncoder(nn.Module):
 
     The paper trains a ResNet-34-like network from scratch; with a few painted images and minutes of CPU the pretrained
     EfficientNet-Lite0 is what makes the masks good.
+
+    Parameters
+    ----------
+    latent_channels
+        Channels of the VAE's latent.
+    level_strides
+        Of the decoder levels that want a feature.
+    fusion
+        What makes one feature of the three coarse ones, see `FUSIONS`.
     """
 
     WIDTH = 96
     RAW = 16  # channels made of the picture itself, for structures thinner than a stride
 
-    def __init__(self, latent_channels: int, level_strides: tuple[int, ...] = (8, 4, 2)) -> None:
+    def __init__(
+        self, latent_channels: int, level_strides: tuple[int, ...] = (8, 4, 2), fusion: str = "normalised"
+    ) -> None:
         super().__init__()
         self.trunk = efficientnet_lite0()
         self.lateral = nn.ModuleList(nn.Conv2d(c, self.WIDTH, 1) for c in (40, 112, 320))
-        self.fuse = ResidualBlock(self.WIDTH, self.WIDTH)
+        self.fuse = FUSIONS[fusion](self.WIDTH, self.WIDTH)
         self.head = nn.Conv2d(self.WIDTH, latent_channels, 3, padding=1)
         self.raw = nn.Conv2d(12, self.RAW, 3, padding=1)
         if 1 in level_strides:

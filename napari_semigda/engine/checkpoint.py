@@ -23,7 +23,7 @@ from torch import Tensor
 
 from napari_semigda.engine import whereabouts
 from napari_semigda.engine.backbones import Backbone, load_backbone
-from napari_semigda.engine.header import KEY, SCHEMA, read_header
+from napari_semigda.engine.header import KEY, SCHEMA, network_of, read_header
 from napari_semigda.engine.model import V_SHARE, SemiGDA
 from napari_semigda.engine.types import EngineError
 
@@ -94,7 +94,7 @@ def load_model(
     header = read_header(path)
     backbone = _backbone_of(header, path, source)
     try:
-        model = SemiGDA(backbone, header["class_count"], header["mapper_width"], header.get("adapter_kernel", 3))
+        model = SemiGDA(backbone, header["class_count"], **network_of(header))
         with safe_open(path, framework="pt") as file:
             kind = "clean." if clean and any(name.startswith("clean.") for name in file.keys()) else "weights."  # noqa: SIM118
             weights = _read(file, kind, model.trained_parts())

@@ -16,7 +16,7 @@ from napari_semigda.engine.findings import Findings
 from napari_semigda.engine.strangers import list_of, number_of, parse_json, value_of
 from napari_semigda.engine.types import EngineError
 
-SCHEMA = 2  # 2: narrower skip adapters
+SCHEMA = 3  # 2: narrower skip adapters; 3: branch C joins its features by normalised convolutions
 KEY = "semigda"
 _LONGEST_NAME = 10_000  # of a class, in characters
 
@@ -50,6 +50,12 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def network_of(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes and kinds of the network that a model file holds, as `SemiGDA` takes them; older files say less."""
+    older = {"adapter_kernel": 3, "fusion": "residual"}
+    return {name: ({**older, **header})[name] for name in ("mapper_width", *older)}
+
+
 def _check(header: dict[str, Any]) -> None:
     """Refuse with a ValueError what would not be a model: sizes and names are used without looking at them again."""
     classes = list_of(header, "classes", dict)
@@ -69,6 +75,8 @@ def _check(header: dict[str, Any]) -> None:
     number_of(header, "mapper_width", 1, 128, whole=True)
     if number_of({"adapter_kernel": 3} | header, "adapter_kernel", 1, 3, whole=True) not in (1, 3):
         raise ValueError("its adapters are of an unknown kind")
+    if value_of({"fusion": "residual"} | header, "fusion", str) not in ("residual", "normalised"):
+        raise ValueError("its branch C is of an unknown kind")
     number_of({"v_share": 0.5} | header, "v_share", 0, 1)
     view = value_of(header, "view", dict)
     number_of(view, "scale", 1e-4, 16)

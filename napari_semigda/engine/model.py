@@ -50,6 +50,8 @@ class SemiGDA(nn.Module):
         Channels of the latent mapping model's first level; None takes the backbone's (paper: 32).
     adapter_kernel
         Side of the skip adapters' first convolution; None takes the backbone's (paper: 3).
+    fusion
+        How branch C joins its coarse features (`alignment.FUSIONS`).
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class SemiGDA(nn.Module):
         class_count: int,
         mapper_width: int | None = None,
         adapter_kernel: int | None = None,
+        fusion: str = "normalised",
     ) -> None:
         super().__init__()
         self.class_count = class_count
         self.mapper_width = mapper_width or backbone.mapper_width
         self.adapter_kernel = adapter_kernel or backbone.adapter_kernel
+        self.fusion = fusion
         self.v_share = V_SHARE
         """Of branch V in the mean of the two; the paper weighs them alike."""
         # The frozen generative model: image -> latent, latent -> picture.
@@ -70,7 +74,7 @@ class SemiGDA(nn.Module):
         self._context = backbone.feature_channels[0] if backbone.maps_features else 0
         # DAM: latent of the image -> latent of its mask, in two ways that can check each other.
         self.latent_mapper = LatentMapper(backbone.latent_channels, self.mapper_width, self._context)  # branch V
-        self.latent_encoder = LatentEncoder(backbone.latent_channels, backbone.level_strides)  # branch C
+        self.latent_encoder = LatentEncoder(backbone.latent_channels, backbone.level_strides, fusion)  # branch C
         # CDSA: details for the frozen decoder.
         self.image_adapters, self.mask_adapters = (
             AdapterSet(backbone.level_channels, channels, self.adapter_kernel)

@@ -35,6 +35,7 @@ def header_of(run: Round, findings: Findings) -> dict[str, Any]:
         "backbone": model.backbone.name,
         "mapper_width": model.mapper_width,
         "adapter_kernel": model.adapter_kernel,
+        "fusion": model.fusion,
         "v_share": model.v_share,
         "view": asdict(run.view),
         "input": run.reader.rule.to_json(),

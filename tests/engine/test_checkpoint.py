@@ -9,8 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from napari_semigda.engine import checkpoint
+from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
 from napari_semigda.engine.header import copy_with_classes
+from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.types import EngineError
 
 
@@ -31,6 +33,20 @@ def test_saving_again_gives_the_same_weights(tiny_run, tmp_path):
     save_model(tmp_path / "copy.semigda", model, header, None)
     again, _ = load_model(tmp_path / "copy.semigda", torch.device("cpu"))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_a_network_of_an_earlier_kind_stays_one(tiny_run, tmp_path):
+    """A correction goes on from such a model and saves it again."""
+    older = SemiGDA(load_backbone("compact"), 2, fusion="residual")
+    header = read_header(tiny_run[2])
+    del header["fusion"]  # nobody wrote it down then
+    save_model(tmp_path / "older.semigda", older, header, None)
+    again, _ = load_model(tmp_path / "older.semigda", torch.device("cpu"))
+    assert again.fusion == "residual"
+    assert all(torch.equal(a, b) for a, b in zip(older.parameters(), again.parameters(), strict=True))
+    save_model(tmp_path / "odd.semigda", older, header | {"fusion": "cold"}, None)
+    with pytest.raises(EngineError, match=r"odd\.semigda is damaged .its branch C is of an unknown kind"):
+        load_model(tmp_path / "odd.semigda", torch.device("cpu"))
 
 
 def with_header(source, target, header):

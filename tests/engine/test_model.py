@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from napari_semigda.engine.alignment import LatentMapper
+from napari_semigda.engine.alignment import LatentEncoder, LatentMapper
 from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.model import SemiGDA
@@ -50,6 +50,14 @@ def test_a_masks_latent_decodes_to_that_mask(model):
     picture = model.backbone.decode(model.mask_latent(mask))
     read = palette.scores(picture, 4).argmax(1)
     assert (read == mask).float().mean() > 0.97
+
+
+def test_how_strong_the_cnns_features_are_makes_no_difference_to_what_they_say(model):
+    """As when a stain is paler in one picture than in another."""
+    fuse, features = model.latent_encoder.fuse, torch.randn(1, LatentEncoder.WIDTH, 12, 12)
+    with torch.no_grad():
+        assert torch.allclose(fuse(features), fuse(3 * features), atol=1e-3)
+        assert not torch.allclose(fuse(features), fuse(features.flip(3)), atol=1e-1)
 
 
 def test_sampling_the_latent_only_changes_branch_v(model):
