@@ -73,14 +73,14 @@ def test_a_correction_makes_do_with_few_steps():
 
 
 def test_unlabelled_images_come_in_when_there_are_steps_enough():
-    assert plan(0.5, 5).unlabelled
+    assert plan(1.0, 5).unlabelled
     assert not plan(1.0, 1).unlabelled
     assert plan(9.0, max_steps=LEAST_STEPS).unlabelled
     assert not plan(9.0, max_steps=LEAST_STEPS - 1).unlabelled
 
 
 def test_halfway_the_steps_themselves_say_whether_there_are_enough():
-    unlucky, lucky = plan(1.2, 4), plan(0.2, 4)  # 180 and 1,080 steps expected, and none measured right
+    unlucky, lucky = plan(1.2, 2), plan(0.2, 2)  # 90 and 540 steps expected, and none measured right
     assert (unlucky.unlabelled, mended(unlucky, 0.3).unlabelled) == (False, True)
     assert (lucky.unlabelled, mended(lucky, 0.6).unlabelled) == (True, False)
     assert mended(unlucky, 0.3).steps == unlucky.steps  # the rate of learning has hung on them from the start
