@@ -24,7 +24,7 @@ MINUTES: dict[TimeName, float] = {"quick": 1.0, "standard": 5.0, "thorough": 20.
 CORRECTION = 0.2  # share of the time that a round takes which goes on from an earlier model
 
 BATCH = 2  # crops a step, unless steps are very cheap or very dear here: more steps teach more than larger ones
-LEAST_STEPS = 250  # a shorter run learns more from painted pixels alone: pseudo-masks come into stage 2 only in longer
+LEAST_STEPS = 350  # a shorter run learns more from painted pixels alone: pseudo-masks come into stage 2 only in longer
 _FEW_STEPS = 40  # with fewer, smaller steps teach more than large ones
 _MANY_STEPS = 1000  # left over by this many, time is better spent on steadier steps
 _FAST_STEP = 0.1  # seconds; nothing below a graphics card (or very many cores) is as quick at the default size

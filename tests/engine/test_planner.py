@@ -73,7 +73,7 @@ def test_a_correction_makes_do_with_few_steps():
 
 
 def test_unlabelled_images_come_in_when_there_are_steps_enough():
-    assert plan(1.0, 5).unlabelled
+    assert plan(0.5, 5).unlabelled
     assert not plan(1.0, 1).unlabelled
     assert plan(9.0, max_steps=LEAST_STEPS).unlabelled
     assert not plan(9.0, max_steps=LEAST_STEPS - 1).unlabelled
