@@ -127,6 +127,7 @@ def test_what_fails_in_the_second_ends_both_with_a_sentence(two):
     assert first["id"] != second["id"]
     with suppress(psutil.NoSuchProcess):  # nothing is left of it but, until the system has taken note, its number
         left = psutil.Process(second["id"])
+        psutil.wait_procs([left], timeout=5)
         assert left.status() == psutil.STATUS_ZOMBIE
 
 
