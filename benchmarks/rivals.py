@@ -17,6 +17,7 @@ from answers import Answer, Look
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
+from napari_semigda.engine.alignment import NormalisedBlock
 from napari_semigda.engine.augment import Augmentation
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.contrast import choose_reading
@@ -40,7 +41,7 @@ class EncoderUNet(nn.Module):
         super().__init__()
         self.trunk = efficientnet_lite0()
         self.up = nn.ModuleList(
-            _double(a + b, c) for a, b, c in ((320, 112, 128), (128, 40, 96), (96, 24, 48), (48, 16, 32))
+            NormalisedBlock(a + b, c) for a, b, c in ((320, 112, 128), (128, 40, 96), (96, 24, 48), (48, 16, 32))
         )
         self.head = nn.Conv2d(32, 4 * class_count, 3, padding=1)
 
@@ -167,10 +168,3 @@ def _optimiser(model: Single) -> torch.optim.Optimizer:
     rest = [w for name, w in model.named_parameters() if ".trunk." not in name]
     groups = [{"params": trunk, "rate": 5e-4}, {"params": rest, "rate": 1.5e-3}]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=1.5e-3, betas=(0.9, 0.99), weight_decay=1e-2)
-
-
-def _double(channels_in: int, channels_out: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for a in (channels_in, channels_out):
-        layers += [nn.Conv2d(a, channels_out, 3, padding=1, bias=False), nn.GroupNorm(8, channels_out), nn.ReLU()]
-    return nn.Sequential(*layers)

@@ -131,9 +131,7 @@ class LatentEncoder(nn.Module):
     WIDTH = 96
     RAW = 16  # channels made of the picture itself, for structures thinner than a stride
 
-    def __init__(
-        self, latent_channels: int, level_strides: tuple[int, ...] = (8, 4, 2), fusion: str = "normalised"
-    ) -> None:
+    def __init__(self, latent_channels: int, level_strides: tuple[int, ...], fusion: str) -> None:
         super().__init__()
         self.trunk = efficientnet_lite0()
         self.lateral = nn.ModuleList(nn.Conv2d(c, self.WIDTH, 1) for c in (40, 112, 320))

@@ -18,6 +18,7 @@ from napari_semigda.engine.types import EngineError
 
 SCHEMA = 3  # 2: narrower skip adapters; 3: branch C joins its features by normalised convolutions
 KEY = "semigda"
+_OLDER = {"adapter_kernel": 3, "fusion": "residual"}  # what files of schema 1 and 2 do not say
 _LONGEST_NAME = 10_000  # of a class, in characters
 
 
@@ -50,10 +51,9 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def network_of(header: Mapping[str, Any]) -> dict[str, Any]:
+def network_of(header: dict[str, Any]) -> dict[str, Any]:
     """The sizes and kinds of the network that a model file holds, as `SemiGDA` takes them; older files say less."""
-    older = {"adapter_kernel": 3, "fusion": "residual"}
-    return {name: ({**older, **header})[name] for name in ("mapper_width", *older)}
+    return {name: (_OLDER | header)[name] for name in ("mapper_width", *_OLDER)}
 
 
 def _check(header: dict[str, Any]) -> None:
@@ -73,9 +73,9 @@ def _check(header: dict[str, Any]) -> None:
     if number_of(header, "class_count", 1, 256, whole=True) != len(numbers):
         raise ValueError("it finds another number of classes than it names")
     number_of(header, "mapper_width", 1, 128, whole=True)
-    if number_of({"adapter_kernel": 3} | header, "adapter_kernel", 1, 3, whole=True) not in (1, 3):
+    if number_of(_OLDER | header, "adapter_kernel", 1, 3, whole=True) not in (1, 3):
         raise ValueError("its adapters are of an unknown kind")
-    if value_of({"fusion": "residual"} | header, "fusion", str) not in ("residual", "normalised"):
+    if value_of(_OLDER | header, "fusion", str) not in ("residual", "normalised"):
         raise ValueError("its branch C is of an unknown kind")
     number_of({"v_share": 0.5} | header, "v_share", 0, 1)
     view = value_of(header, "view", dict)

@@ -65,7 +65,7 @@ def looked_at(predictor, monkeypatch, **changes):
 )
 def test_blocks_are_the_whole_without_seams(predictor, small_blocks, monkeypatch, scale, size):
     looked_at(predictor, monkeypatch, scale=scale)
-    plane = Plane("p", texture(*size))
+    plane = Plane("p", texture(*size, seed=1))
     whole = predictor.predict(plane, probabilities=True)
     seen = np.zeros(size, int)
     for block in predictor.blocks(plane, probabilities=True):
@@ -74,7 +74,7 @@ def test_blocks_are_the_whole_without_seams(predictor, small_blocks, monkeypatch
         np.testing.assert_allclose(block.probabilities, whole.probabilities[:, *block.place.area], atol=1e-4)
         assert np.mean(block.mask != whole.mask[block.place.area]) < 1e-3
     assert (seen == 1).all()
-    assert 0.02 < whole.mask.mean() < 0.98  # there was something to go wrong
+    assert 0.05 < whole.mask.mean() < 0.95  # there was something to go wrong
 
 
 @pytest.fixture
