@@ -55,7 +55,7 @@ def test_the_torture_itself_sees_what_is_lost_or_half_written(tmp_path):
 def test_a_disk_that_fills_up(tmp_path):
     with disks.small_disk() as disk:
         if disk is None:
-            pytest.skip("no small disk may be mounted here; tests/test_store.py limits the size of files instead")
+            pytest.skip("no small disk may be mounted here; tests/store/test_disks.py limits the size of files instead")
         assert disks.full_disk(disk, 2, seed=0).startswith("filled 2 times")
 
 

@@ -1,11 +1,13 @@
 """Files as scanners and other programs write them."""
 
+import nibabel
 import numpy as np
 import pytest
 
 from napari_semigda.engine.types import EngineError
 
 PATIENT = ("DOE^JANE", "SECRET-4711", "19700101", "St. Elsewhere")
+AFFINE = np.array([[-1.5, 0, 0, 90], [0, 0.7, 0.1, -12], [0, -0.1, 3, 7], [0, 0, 0, 1.0]])
 
 
 def noise(shape, dtype=np.uint8, top=250):
@@ -31,6 +33,13 @@ def ids_for(source):
         mask[-3:, :2] = 100 + i
         masks.append(mask)
     return masks
+
+
+def save_nifti(path, volume, affine=AFFINE):
+    image = nibabel.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+    return path
 
 
 def dicom_file(path, pixels, **tags):

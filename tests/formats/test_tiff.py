@@ -187,3 +187,39 @@ def test_a_file_of_one_page_is_parsed_once(tmp_path, monkeypatch):
     for _ in range(3):
         np.testing.assert_array_equal(planes_of(tmp_path / "a.tif")[0], noise((20, 30)))
     assert len(parsed) == 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "spacing"),
+    [
+        ("um", (0.5, 0.25)),
+        ("micron", (0.5, 0.25)),
+        ("\\u00B5m", (0.5, 0.25)),
+        ("nm", (0.0005, 0.00025)),
+        ("mm", (0.5, 0.25)),
+        ("cm", (5, 2.5)),
+        ("pixel", None),
+        ("furlong", None),
+    ],
+)
+def test_imagej_tells_the_size_of_pixels(tmp_path, unit, spacing):
+    path = tmp_path / "a.tif"
+    stack = np.zeros((3, 20, 30), np.uint8)
+    tifffile.imwrite(path, stack, imagej=True, resolution=(4, 2), metadata={"unit": unit, "axes": "ZYX"})
+    source = open_source(path)
+    assert source.spacing == (pytest.approx(spacing) if spacing else None)
+    assert source.unit == ("um" if unit not in ("mm", "cm") and spacing else "mm")
+
+
+@pytest.mark.parametrize(("x", "spacing"), [(0.25, (0.5, 0.25)), (0, None), ("wide", None)])
+def test_ome_tells_the_size_of_pixels(tmp_path, x, spacing):
+    path = tmp_path / "a.ome.tif"
+    metadata = {"axes": "ZYX", "PhysicalSizeX": x, "PhysicalSizeXUnit": "\N{MICRO SIGN}m", "PhysicalSizeY": 500}
+    metadata["PhysicalSizeYUnit"] = "nm"
+    tifffile.imwrite(path, np.zeros((3, 20, 30), np.uint8), metadata=metadata)
+    assert open_source(path).spacing == spacing
+
+
+def test_printing_resolution_is_no_size(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 30), np.uint8), resolution=(300, 300), resolutionunit="INCH")
+    assert open_source(tmp_path / "a.tif").spacing is None

@@ -1,4 +1,4 @@
-"""A real viewer under Xvfb, real mouse strokes, and a dock whose trainings take seconds."""
+"""A real viewer under Xvfb, real mouse strokes, and docks whose trainings take seconds."""
 
 import time
 from dataclasses import replace
@@ -6,15 +6,20 @@ from dataclasses import replace
 import napari.utils.notifications as notes
 import numpy as np
 import pytest
+from PIL import Image
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from napari_semigda.engine.types import Prediction
+from napari_semigda.widgets import review_table
+from napari_semigda.widgets.review import ReviewDock
 from napari_semigda.widgets.runner import Runner
 from napari_semigda.widgets.train import TrainDock
 from tests import fake_engine
 
+CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 TIMEOUT = 60  # seconds; only a machine that does much else needs more than a few
 
 
@@ -116,3 +121,69 @@ def make_dock(viewer):
     yield make
     for dock in open_docks:
         dock.close_session()
+
+
+# -- a Review dock beside the Train dock
+
+
+def write_images(folder, count=4):
+    folder.mkdir()
+    for number, image in enumerate(discs(count)[0]):
+        Image.fromarray(image).save(folder / f"ax{number}.png")
+    return folder
+
+
+@pytest.fixture
+def make_review(viewer):
+    """Add a Review dock to a Train dock's viewer."""
+    made = []
+
+    def make(train):
+        dock = ReviewDock(viewer, train=train)
+        viewer.window.add_dock_widget(dock, name="SemiGDA: Review", area="right")
+        made.append(dock)
+        let_run(0.2)
+        return dock
+
+    yield make
+    for dock in made:
+        dock.close_session()
+
+
+@pytest.fixture
+def both(viewer, make_dock, make_review, tmp_path):
+    """A project of four images with both docks."""
+    train = make_dock()
+    assert train.projects.new(write_images(tmp_path / "study"))
+    viewer.dims.set_current_step(0, 0)
+    return train, make_review(train)
+
+
+def predict(train, *places):
+    """Give image i the prediction of a disc, in doubt at `places[i]`, (row, column, side) each."""
+    _, masks = discs(len(places))
+    for plane, mask in enumerate(masks):
+        doubt = np.zeros(mask.shape, np.float32)
+        for row, column, side in places[plane]:
+            doubt[row : row + side, column : column + side] = 0.8
+        train.bridge.show_prediction(Prediction(plane, f"ax{plane}.png", mask, doubt))
+    let_run(0.3)
+
+
+def column(dock, which):
+    table = dock.table
+    return [table.data(table.index(row, which)) for row in range(table.rowCount())]
+
+
+def states(dock):
+    return column(dock, review_table.STATE)
+
+
+def click_row(dock, row):
+    place = dock.view.visualRect(dock.table.index(row, review_table.NAME)).center()
+    QTest.mouseClick(dock.view.viewport(), Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+    let_run(0.1)
+
+
+def shown(viewer):
+    return viewer.dims.current_step[0]

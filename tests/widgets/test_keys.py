@@ -137,3 +137,19 @@ def test_keys_tooltips_and_the_sheet_come_of_one_table(viewer, docks):
     assert not sheet.isVisible()
     train.keys_button.click()
     assert sheet.isVisible()
+
+
+def test_no_key_of_the_docks_is_one_that_napari_has_for_images_masks_or_the_viewer(viewer):
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+    from napari.settings import get_settings
+    from napari.utils.action_manager import action_manager
+
+    ours = set(keys.TABLE) - {keys.UNDO, keys.REDO, keys.CLASSES}  # which are taken over on purpose
+    assert len(ours) == 8
+    ours = {key.replace("-", "+") for key in ours}
+    asked = (Image, Labels, ViewerModel)  # what is asked for a key when images or masks are selected
+    for name, bound in get_settings().shortcuts.shortcuts.items():
+        if any(issubclass(each, action_manager._actions[name].keymapprovider) for each in asked):
+            assert not ours & {str(key) for key in bound}, name
+    assert not ours & {str(key) for each in asked for key in each.class_keymap}
