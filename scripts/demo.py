@@ -61,7 +61,7 @@ class Demo(Session):
         """The first round, cut short."""
         pressed = self.press_train()
         self.look_at(SHOW)
-        self.wait("a first preview", lambda: self.previews, 120)
+        self.wait("a first preview of that slice", lambda: any(p.index == SHOW for p in self.previews), 120)
         self.fact(f"First preview {time.monotonic() - pressed:.0f} s after Train was pressed.")
         self.wait("training to get somewhere", lambda: self.dock.run.bar.value() >= 1000 * ENOUGH, 300)
         if self.dock.state is not State.TRAINING:

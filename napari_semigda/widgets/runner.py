@@ -11,7 +11,7 @@ ends or hangs is gone on with in a new one (see `recovery`).
 import math
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class Runner:
         self._pending: tuple[Job, Path] | None = None
         self._over = False  # the result of the job at hand has been announced
         self._halt = threading.Event()  # stop was asked for before the process knew of the job
+        self._looked: int | None = None  # at which plane, since the job was submitted
 
     @property
     def busy(self) -> bool:
@@ -79,7 +80,7 @@ class Runner:
 
     def submit(self, job: Job, folder: Path) -> None:
         """Run `job` in `folder`; a job that is running is stopped first, one that was waiting is forgotten."""
-        self._pending = (job, folder)
+        self._pending, self._looked = (job, folder), None
         if self._worker is None:
             self._next()
         elif self._job is not None:
@@ -97,8 +98,10 @@ class Runner:
 
     def look(self, plane: int) -> None:
         """Tell the run which plane is on screen."""
-        if self._job is not None and self._child is not None:
-            self._child.say(do="look", plane=plane)
+        if self.busy:
+            self._looked = plane
+            if self._child is not None:
+                self._child.say(do="look", plane=plane)
 
     def close(self) -> None:
         """End the process and forget the run; milliseconds, below a second at worst. The runner can be used again."""
@@ -131,7 +134,8 @@ class Runner:
             self._child = Child(self._command)
         # napari's worker class itself: `create_worker` would add the question "Executing <function ...>, close?"
         # to closing the viewer, which here needs no asking.
-        worker = self._worker = GeneratorWorker(_converse, self._child, job, folder, resume, self._halt, self._quiet)
+        told = self._halt, lambda: self._looked
+        worker = self._worker = GeneratorWorker(_converse, self._child, job, folder, resume, *told, self._quiet)
         worker.yielded.connect(lambda event: self._relay(worker, event))
         worker.finished.connect(lambda: self._after(worker))
         worker.start()
@@ -202,12 +206,13 @@ def _converse(
     folder: Path | None,
     resume: Resume | None,
     halt: threading.Event,
+    looked: Callable[[], int | None],
     quiet: threading.Event,
 ) -> Iterator[Event]:
     """Runs in a thread: one job from its files to its last word. No RuntimeError may leave: napari would drop it."""
     quiet.clear()
     try:
-        yield from _talk(child, job, folder, resume, halt)
+        yield from _talk(child, job, folder, resume, halt, looked)
     except EngineError as error:
         yield Failure(str(error))
     except Exception as error:
@@ -217,7 +222,12 @@ def _converse(
 
 
 def _talk(
-    child: Child, job: Job | None, folder: Path | None, resume: Resume | None, halt: threading.Event
+    child: Child,
+    job: Job | None,
+    folder: Path | None,
+    resume: Resume | None,
+    halt: threading.Event,
+    looked: Callable[[], int | None],
 ) -> Iterator[Event]:
     lines = child.lines()
     if child.device is None:
@@ -245,6 +255,8 @@ def _talk(
     child.say(do=kind, request=str(folder / "request.json"), **more)
     if halt.is_set():  # pressed a moment ago, when it would have been taken for the job before
         child.say(do="stop")
+    if (plane := looked()) is not None:  # the slider moved meanwhile: the job was written with where it stood before
+        child.say(do="look", plane=plane)
     for line in lines:
         yield from event_of(line, folder / f"round-{job.generation}")
         if line["kind"] in ("done", "error"):

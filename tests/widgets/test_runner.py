@@ -92,6 +92,23 @@ def test_stop_while_images_are_handed_over_ends_the_run(runner, project):
     assert runner.heard == [(1, True)]
 
 
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_slice_looked_at_before_the_process_knows_of_the_run_is_the_first_one(runner, project, warm):
+    if warm:
+        devices = []
+        runner.ready.connect(devices.append)
+        runner.warm()
+        wait_for(lambda: devices)
+    runner.submit(job(project), project.folder)
+    runner.look(3)  # at once: the job, which says slice 0, has not been handed over
+    wait_for(lambda: (1, False) in runner.heard)
+    assert next(index for index in runner.heard if isinstance(index, int)) == 3
+    runner.submit(job(project), project.folder)  # without a look it is where the viewer stood
+    wait_for(lambda: (2, False) in runner.heard)
+    since = runner.heard[runner.heard.index((1, False)) :]
+    assert next(index for index in since if isinstance(index, int)) == 0
+
+
 def test_after_close_nothing_is_heard_any_more(runner, project):
     runner.submit(job(project, steps=10_000), project.folder)
     wait_for(lambda: "learning" in runner.heard)
