@@ -119,7 +119,10 @@ def _class_table(verdict: Verdict, classes: Classes) -> str:
 
 
 def _change(change: Estimate | None) -> str:
-    return "–" if change is None else f"{change.mean:+.2f}".replace("-", "−")
+    if change is None:
+        return "–"
+    rounded = round(change.mean, 2)
+    return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
 
 
 def _pixels(distance: Estimate) -> str:

@@ -35,6 +35,16 @@ def finish(project, *dice, kept=False):
     return project.finish(job.generation, Outcome(model, kept=kept), Report("done", findings=findings, **figures))
 
 
+def test_a_change_too_small_for_two_digits_has_no_sign(project, qtbot):
+    view = RoundsView()
+    qtbot.addWidget(view)
+    finish(project, 0.8, 0.82)
+    finish(project, 0.797, 0.819)
+    view.show_rounds(project)
+    assert ">0.00&nbsp;<" in view.table.text()
+    assert "−0.00" not in view.table.text()
+
+
 def test_figures_verdict_curve_and_the_choice_of_a_round(project, qtbot):
     view = RoundsView()
     qtbot.addWidget(view)
