@@ -15,8 +15,10 @@ from napari_semigda.engine.types import Prediction, Report, Stage
 from napari_semigda.engine.validate import Examiner
 
 REPORT_EVERY = 0.2  # seconds
-PREVIEW_EVERY = 4.0  # seconds ...
-_PREVIEW_SHARE = 1 / 12  # ... or more where previews would take a larger share of the time
+PREVIEW_EVERY, _PREVIEW_SHARE = 4.0, 1 / 12
+"""Seconds from one preview of an image to the next, or more where previews would take a larger share of the time."""
+MOVED_EVERY, _MOVED_SHARE = 0.5, 1 / 3
+"""The same where the viewer has moved on to another image: somebody waits for that one."""
 
 
 class Reporter:
@@ -45,15 +47,18 @@ class Reporter:
         self._stage: Stage | None = None  # told last
         self._reported = self._previewed = -math.inf
         self._preview_seconds = 0.0
+        self._shown: int | None = None  # image of the last preview
         self._looks = [plan.megapixel_seconds]  # seconds a megapixel, of every preview
 
     def due(self, stage: Stage) -> bool:
         """Whether the user should hear something again: of a new stage at once."""
         return stage != self._stage or time.monotonic() - self._reported > REPORT_EVERY
 
-    def preview_due(self) -> bool:
-        """Whether the image in view should be shown anew."""
-        return time.monotonic() - self._previewed > max(PREVIEW_EVERY, self._preview_seconds / _PREVIEW_SHARE)
+    def preview_due(self, index: int) -> bool:
+        """Whether the image in view, number `index`, should be shown anew."""
+        again = index == self._shown
+        every, share = (PREVIEW_EVERY, _PREVIEW_SHARE) if again else (MOVED_EVERY, _MOVED_SHARE)
+        return time.monotonic() - self._previewed > max(every, self._preview_seconds / share)
 
     def report(self, stage: Stage, message: str = "", **more: Any) -> Report:
         """What is known now; `more` are further fields of the report."""
@@ -85,6 +90,7 @@ class Reporter:
         self._looks.append((self._clock.read() - read) / found.mask.size * 1e6)
         self._previewed = time.monotonic()
         self._preview_seconds = self._previewed - begun
+        self._shown = found.index
         return self.report(stage, preview=found)
 
     def _remaining(self, saved: bool) -> float | None:

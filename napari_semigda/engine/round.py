@@ -329,8 +329,9 @@ class Round:
 
     def _progress(self, stage: Stage) -> Iterator[Report]:
         in_view = self._in_view()
-        if in_view is not None and self.reporter.preview_due():
-            yield self.reporter.preview(stage, lambda: self._look_at(min(in_view, len(self.planes) - 1)))
+        index = None if in_view is None else min(in_view, len(self.planes) - 1)
+        if index is not None and self.reporter.preview_due(index):
+            yield self.reporter.preview(stage, lambda: self._look_at(index))
         elif self.reporter.due(stage):
             yield self.reporter.report(stage)
 

@@ -86,6 +86,19 @@ def test_reports_say_what_a_user_wants_to_know(tiny_run):
     assert all("." in r.message for r in reports if r.stage == "done")
 
 
+def test_an_image_that_comes_into_view_is_previewed_before_the_next_turn(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_semigda.engine.reporter.PREVIEW_EVERY", 1000)
+    monkeypatch.setattr("napari_semigda.engine.reporter.MOVED_EVERY", 0)
+    trainer, shown = Trainer(), []
+    trainer.look_at(0)
+    settings = Settings(max_steps=20, crop=64)
+    for report in trainer.fit(TrainRequest(drawn_planes(2, 2), tmp_path / "m.semigda", settings)):
+        if report.preview is not None:
+            shown.append(report.preview.index)
+            trainer.look_at(3)
+    assert shown == [0, 3]
+
+
 def test_every_stage_is_told_however_short_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr("napari_semigda.engine.reporter.REPORT_EVERY", 1000)
     stages = dict.fromkeys(report.stage for report in fit(drawn_planes(2, 0), tmp_path / "m", max_steps=3))
