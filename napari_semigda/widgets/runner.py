@@ -134,8 +134,8 @@ class Runner:
             self._child = Child(self._command)
         # napari's worker class itself: `create_worker` would add the question "Executing <function ...>, close?"
         # to closing the viewer, which here needs no asking.
-        told = self._halt, lambda: self._looked
-        worker = self._worker = GeneratorWorker(_converse, self._child, job, folder, resume, *told, self._quiet)
+        talk = _talk(self._child, job, folder, resume, self._halt, lambda: self._looked)
+        worker = self._worker = GeneratorWorker(_converse, talk, self._quiet)
         worker.yielded.connect(lambda event: self._relay(worker, event))
         worker.finished.connect(lambda: self._after(worker))
         worker.start()
@@ -200,19 +200,11 @@ class Runner:
             self._child.kill()  # the listening thread hears of it
 
 
-def _converse(
-    child: Child,
-    job: Job | None,
-    folder: Path | None,
-    resume: Resume | None,
-    halt: threading.Event,
-    looked: Callable[[], int | None],
-    quiet: threading.Event,
-) -> Iterator[Event]:
-    """Runs in a thread: one job from its files to its last word. No RuntimeError may leave: napari would drop it."""
+def _converse(talk: Iterator[Event], quiet: threading.Event) -> Iterator[Event]:
+    """Runs in a thread, and the talk with it. No RuntimeError may leave: napari would drop it."""
     quiet.clear()
     try:
-        yield from _talk(child, job, folder, resume, halt, looked)
+        yield from talk
     except EngineError as error:
         yield Failure(str(error))
     except Exception as error:
@@ -229,6 +221,7 @@ def _talk(
     halt: threading.Event,
     looked: Callable[[], int | None],
 ) -> Iterator[Event]:
+    """One job from its files to its last word; without a job, until the process is ready."""
     lines = child.lines()
     if child.device is None:
         for line in lines:

@@ -12,8 +12,6 @@ from PIL import Image
 from napari_semigda.cli import run
 
 SIZE = (64, 72)
-
-
 STEPS = "12"
 
 
