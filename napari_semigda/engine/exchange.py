@@ -26,7 +26,7 @@ import numpy as np
 
 from napari_semigda.engine.arrays import save_array
 from napari_semigda.engine.handover import Copies, OpenPlace, check_room, read_array, read_image
-from napari_semigda.engine.metrics import as_good
+from napari_semigda.engine.metrics import surely_worse
 from napari_semigda.engine.strangers import parse_json
 from napari_semigda.engine.types import BatchRequest, EngineError, Plane, Report, Settings, TrainRequest
 
@@ -65,7 +65,7 @@ class Standing:
         return cls(model, last.dice, last.held_out, number, classes, by_image)
 
     def beats(self, other: Standing) -> bool:
-        """Whether this model is clearly better than `other`, judged on the very same images.
+        """Whether this model is surely better than `other`, judged on the very same images.
 
         Dice of different held-out images, or of other classes, says nothing about which model is better, so the answer
         is then no.
@@ -78,7 +78,7 @@ class Standing:
         if shared != set(other.held_out):
             shared = self.dice_by_image.keys() & other.dice_by_image.keys()
             mine, its = (float(np.mean([x.dice_by_image[name] for name in shared] or [0])) for x in (self, other))
-        return mine > its + as_good(len(shared))
+        return mine > its + surely_worse(len(shared))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 
 from napari_semigda.engine.types import EngineError
 
-_AS_GOOD, _ONE_IMAGE = 0.005, 0.03  # Dice; see `as_good`
+_LEAST, _AS_GOOD, _SURELY_WORSE = 0.005, 0.03, 0.15  # Dice; the last two on one image, see below
 LEAST_FOR_INTERVAL = 5
 """Images; see `interval`."""
 _RESAMPLES = 4000
@@ -34,10 +34,6 @@ _MANY_PIXELS = 2**20
 
 def as_good(images: int) -> float:
     """How far apart two figures of Dice may be and still say that the models are as good as each other.
-
-    Corrections that were better on the whole of a test set were worse by .005 on every fourth image of it, and by .02
-    on every twelfth (`benchmarks/tried.md`). So one image kept back says little: to believe it against new masks would
-    be to refuse what the user has just painted.
 
     Parameters
     ----------
@@ -49,7 +45,32 @@ def as_good(images: int) -> float:
     float
         As means of so many images vary: .03 for one, less by their root for more, never below .005.
     """
-    return max(_AS_GOOD, _ONE_IMAGE / math.sqrt(max(1, images)))
+    return _of_several(_AS_GOOD, images)
+
+
+def surely_worse(images: int) -> float:
+    """How far Dice must fall for new weights to be refused.
+
+    A correction has learnt from new masks, which speaks for it; one image kept back says little against that. Where
+    corrections made a test set of glands better, one image of it in ten fell by .05, one in thirty by .1
+    (`benchmarks/tried.md`). To believe a single image sooner would be to refuse what the user has just painted.
+
+    Parameters
+    ----------
+    images
+        How many the Dice was measured on.
+
+    Returns
+    -------
+    float
+        .15 for one, less by their root for more, never below .005.
+    """
+    return _of_several(_SURELY_WORSE, images)
+
+
+def _of_several(one: float, images: int) -> float:
+    """What holds for the mean of several images when `one` holds for a single one."""
+    return max(_LEAST, one / math.sqrt(max(1, images)))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from napari_semigda.engine import metrics
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.consensus import Belief, best_share
 from napari_semigda.engine.findings import Findings, Opinion, Opinions, count_paint, think
-from napari_semigda.engine.metrics import Score, as_good, border_distances, dice, mean_foreground
+from napari_semigda.engine.metrics import Score, as_good, border_distances, dice, mean_foreground, surely_worse
 from napari_semigda.engine.model import V_SHARE, SemiGDA
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import ClassTable
@@ -132,8 +132,11 @@ class Examiner:
 
     def _consider(self, found: _Examination, average: MovingAverage) -> None:
         # Of weights as good as each other the later ones: they have learnt from more corrections.
-        if found.mean >= self._peak - self._as_good:  # never so where no class can be judged
-            self._peak = max(self._peak, found.mean)
+        # Those a correction began with know none of the new masks, and give way unless these are surely worse.
+        from_start = self.kept_start
+        far = surely_worse(len(self.held_out)) if from_start else self._as_good
+        if found.mean >= self._peak - far:  # never so where no class can be judged
+            self._peak = found.mean if from_start else max(self._peak, found.mean)
             self._kept, self.best = found, average.snapshot()
 
     @property
@@ -143,7 +146,7 @@ class Examiner:
 
     @property
     def worse(self) -> bool:
-        """Whether nothing that was examined was as good as the start."""
+        """Whether what is kept is less good than the start, or nothing else can be kept."""
         if self._start is None or self._kept is None:
             return False
         return self.kept_start or self._kept.mean < self._start.mean - self._as_good

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from napari_semigda.engine.findings import Findings, Scores
-from napari_semigda.engine.metrics import as_good, interval, mean_over_images
+from napari_semigda.engine.metrics import as_good, interval, mean_over_images, surely_worse
 from napari_semigda.engine.suspects import Suspect, suspects
 
 _GAIN = 0.01  # Dice: less than this is no improvement of a class
@@ -127,11 +127,11 @@ class Point:
 
 
 def worse(findings: Findings) -> bool:
-    """Whether a round ended with worse masks than it began with, measured on the very same images and masks."""
+    """Whether a round ended with surely worse masks than it began with, measured on the very same images and masks."""
     if not findings.before or findings.kept_start:
         return findings.kept_start
     now, before = (float(mean_over_images(_dice(scores))) for scores in (findings.scores, findings.before))
-    return before > now + as_good(len(findings.scores))
+    return before > now + surely_worse(len(findings.scores))
 
 
 def judge(rounds: Sequence[Trained]) -> Verdict:

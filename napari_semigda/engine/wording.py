@@ -39,8 +39,9 @@ def headline(verdict: Verdict) -> str:
     if last.findings.kept_start:
         return f"This round brought nothing: it ends with what it began with (held-out Dice {dice.mean:.2f})."
     if verdict.change is Change.WORSE:
-        keeping = f": keeping round {last.before}" if last.kept_before else ""
-        return f"This round is not better (Dice {dice.mean:.2f}{after}){keeping}."
+        newest = "used all the same, for it knows your newest masks"
+        stays = f"keeping round {last.before}" if last.kept_before else newest
+        return f"This round is not better (Dice {dice.mean:.2f}{after}): {stays}."
     return f"Round {last.number}: held-out Dice {dice.mean:.2f}{_how_sure(dice)}{_change(verdict)}."
 
 

@@ -250,8 +250,8 @@ def test_a_report_and_its_preview_come_back_and_leave_no_file(tmp_path):
     ],
 )
 def test_models_are_compared_on_the_very_same_images_only(new, old, beaten):
-    assert Standing(Path("old"), 0.9, old).beats(Standing(Path("new"), 0.8, new)) is beaten
-    assert not Standing(Path("old"), 0.801, old).beats(Standing(Path("new"), 0.8, new))
+    assert Standing(Path("old"), 0.96, old).beats(Standing(Path("new"), 0.8, new)) is beaten
+    assert not Standing(Path("old"), 0.94, old).beats(Standing(Path("new"), 0.8, new))
     assert not Standing(Path("old"), None, old).beats(Standing(Path("new"), 0.8, new))
 
 

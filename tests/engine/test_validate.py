@@ -98,14 +98,19 @@ def test_what_rests_beside_a_held_out_slice_teaches_after_the_last_check(tmp_pat
 def keep(monkeypatch):
     """Takes the Dice of one examination after the other; returns the number of the one whose weights are kept."""
 
-    def kept(*figures: float) -> tuple[int | None, float | None]:
+    def kept(*figures: float, from_start: bool = False) -> tuple[int | None, float | None]:
         planes = drawn_planes(2, 0)
         examiner = Examiner(planes, [1], PlaneReader(planes), View(1.0, 64), ClassTable.of(planes, sparse=False))
         nothing = torch.full((2, *planes[1].size), 0.5)
         monkeypatch.setattr(examiner, "_look", lambda *_: [Belief(nothing, nothing, 0.5)])
         for number, figure in enumerate(figures):
             monkeypatch.setattr(examiner, "_score", lambda *_, figure=figure: _Examination((), ({1: figure},), 0.5))
-            examiner.examine(SimpleNamespace(v_share=0.5), SimpleNamespace(snapshot=lambda number=number: number))
+            weights = SimpleNamespace(v_share=0.5), SimpleNamespace(snapshot=lambda number=number: number)
+            if from_start and number == 0:
+                monkeypatch.setattr(examiner, "_opinions", lambda *_: {})
+                examiner.begin(*weights, [], lambda: True)
+            else:
+                examiner.examine(*weights)
         return examiner.best, examiner.dice
 
     return kept
@@ -121,6 +126,11 @@ def test_of_weights_that_are_as_good_the_later_ones_are_kept_with_their_own_figu
 
 def test_little_by_little_is_no_way_down(keep):
     assert keep(0.8, 0.78, 0.76, 0.74) == (1, 0.78)
+
+
+@pytest.mark.parametrize(("figures", "kept"), [((0.9, 0.8, 0.82), (2, 0.82)), ((0.9, 0.74, 0.7), (0, 0.9))])
+def test_weights_that_know_new_masks_replace_those_of_the_start_unless_surely_worse(keep, figures, kept):
+    assert keep(*figures, from_start=True) == kept
 
 
 def test_an_image_that_cannot_be_judged_keeps_nothing(keep):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_semigda.engine.findings import Findings, Opinion, Opinions, Painted, think
-from napari_semigda.engine.metrics import Score, as_good, interval
+from napari_semigda.engine.metrics import Score, as_good, interval, surely_worse
 from napari_semigda.engine.suspects import suspects
 from napari_semigda.engine.verdict import Change, Trained, course, judge, worse
 from napari_semigda.engine.wording import sentences
@@ -103,17 +103,23 @@ def test_a_gain_that_may_be_chance_is_no_gain():
 
 
 def test_a_worse_round_says_which_one_stays():
-    kept = trained(3, (0.83,), before=[(0.87,)], kept_before=True)
+    kept = trained(3, (0.67,), before=[(0.87,)], kept_before=True)
     assert worse(kept.findings)
-    assert said(kept).startswith("This round is not better (Dice 0.83 after 0.87): keeping round 2. ")
-    chosen = trained(3, (0.83,), before=[(0.87,)])
-    assert said(chosen).startswith("This round is not better (Dice 0.83 after 0.87). ")
+    assert said(kept).startswith("This round is not better (Dice 0.67 after 0.87): keeping round 2. ")
+
+
+def test_new_masks_are_not_refused_for_what_one_image_says():
+    fell = trained(3, (0.81,), before=[(0.90,)])
+    assert not worse(fell.findings) and worse(trained(3, *9 * [(0.81,)], before=9 * [(0.90,)]).findings)
+    text = said(fell)
+    assert text.startswith("This round is not better (Dice 0.81 after 0.90): used all the same, for it knows your ")
+    assert "With 1 image kept back it may be chance." in text
+    assert [surely_worse(images) for images in (0, 1, 4, 10_000)] == [0.15, 0.15, 0.075, 0.005]
 
 
 def test_what_one_image_says_may_be_chance_and_what_many_say_is_believed():
-    alone, many = ((trained(3, *n * [(0.85,)], before=n * [(0.87,)])) for n in (1, 9))
-    assert not worse(alone.findings) and worse(many.findings)
-    assert "no clear change from 0.87" in said(alone)
+    alone, many = (said(trained(3, *n * [(0.85,)], before=n * [(0.87,)])) for n in (1, 9))
+    assert "no clear change from 0.87" in alone and "not better (Dice 0.85 after 0.87)" in many
     assert [as_good(images) for images in (0, 1, 4, 10_000)] == [0.03, 0.03, 0.015, 0.005]
 
 

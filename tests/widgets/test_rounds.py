@@ -77,7 +77,7 @@ def test_figures_verdict_curve_and_the_choice_of_a_round(project, qtbot):
     assert chosen.args == [3]
     project.rounds.use(project.rounds[2].standing.number)
     view.show_rounds(project)
-    assert view.sentence.text().startswith("This round is not better (Dice 0.67 after 0.83). ")
+    assert view.sentence.text().startswith("This round is not better (Dice 0.67 after 0.83): used all the same")
     assert view.choice.value() == 3
 
 
