@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def choose_weights(run: Round) -> None:
-    """The last weights, which all painted images have taught; the best checked ones where those turn out worse."""
+    """The last weights, which all painted images have taught; those last checked where these went wrong."""
     examiner = run.examiner
     if examiner.best is None:
         return

@@ -45,7 +45,7 @@ class _Examination:
 
 
 class Examiner:
-    """Measures Dice on the held-out images and remembers the best weights that never saw them.
+    """Measures Dice on the held-out images and remembers the last good weights that never saw them.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ class Examiner:
         self._now: dict[int, Opinion] = {}
 
     @property
-    def _as_good(self) -> float:
-        return as_good(len(self.held_out))
+    def _far(self) -> float:
+        return surely_worse(len(self.held_out))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,16 +127,13 @@ class Examiner:
         self._before = self._opinions(model, average, new, in_time)
 
     def examine(self, model: SemiGDA, average: MovingAverage) -> None:
-        """Score the averaged weights; keep them when none so far were clearly better."""
+        """Score the averaged weights; keep them when none so far were surely better."""
         self._consider(self._weigh(model, average), average)
 
     def _consider(self, found: _Examination, average: MovingAverage) -> None:
-        # Of weights as good as each other the later ones: they have learnt from more corrections.
-        # Those a correction began with know none of the new masks, and give way unless these are surely worse.
-        from_start = self.kept_start
-        far = surely_worse(len(self.held_out)) if from_start else self._as_good
-        if found.mean >= self._peak - far:  # never so where no class can be judged
-            self._peak = found.mean if from_start else max(self._peak, found.mean)
+        # Later ones have learnt more, and of new masks: they give way where they are surely worse only.
+        if found.mean >= self._peak - self._far:  # never so where no class can be judged
+            self._peak = max(self._peak, found.mean)
             self._kept, self.best = found, average.snapshot()
 
     @property
@@ -149,12 +146,12 @@ class Examiner:
         """Whether what is kept is less good than the start, or nothing else can be kept."""
         if self._start is None or self._kept is None:
             return False
-        return self.kept_start or self._kept.mean < self._start.mean - self._as_good
+        return self.kept_start or self._kept.mean < self._start.mean - as_good(len(self.held_out))
 
     def still_as_good(self, model: SemiGDA, average: MovingAverage) -> bool:
         """Once the held-out images have joined training, Dice on them falls only if something went wrong."""
         mean = self._score(self._look(model, average)).mean
-        return self.dice is None or math.isnan(mean) or mean >= self.dice - 0.02
+        return self.dice is None or math.isnan(mean) or mean >= self.dice - self._far
 
     def look_at_paint(
         self, model: SemiGDA, average: MovingAverage, taught: Sequence[int], in_time: Callable[[], bool]

@@ -116,21 +116,18 @@ def keep(monkeypatch):
     return kept
 
 
-def test_the_best_weights_are_kept(keep):
-    assert keep(0.5, 0.8, 0.7) == (1, 0.8)
+@pytest.mark.parametrize("from_start", [False, True])
+def test_weights_that_are_surely_better_are_kept(keep, from_start):
+    assert keep(0.9, 0.74, 0.7, from_start=from_start) == (0, 0.9)
 
 
-def test_of_weights_that_are_as_good_the_later_ones_are_kept_with_their_own_figure(keep):
-    assert keep(0.8, 0.78) == (1, 0.78)  # of one image, that is chance
+@pytest.mark.parametrize("from_start", [False, True])
+def test_of_weights_that_may_be_as_good_the_later_ones_are_kept_with_their_own_figure(keep, from_start):
+    assert keep(0.9, 0.8, 0.82, from_start=from_start) == (2, 0.82)  # of one image, that is chance
 
 
 def test_little_by_little_is_no_way_down(keep):
-    assert keep(0.8, 0.78, 0.76, 0.74) == (1, 0.78)
-
-
-@pytest.mark.parametrize(("figures", "kept"), [((0.9, 0.8, 0.82), (2, 0.82)), ((0.9, 0.74, 0.7), (0, 0.9))])
-def test_weights_that_know_new_masks_replace_those_of_the_start_unless_surely_worse(keep, figures, kept):
-    assert keep(*figures, from_start=True) == kept
+    assert keep(0.8, 0.7, 0.6, 0.5) == (1, 0.7)
 
 
 def test_an_image_that_cannot_be_judged_keeps_nothing(keep):
