@@ -213,7 +213,7 @@ def _read_project(folder: Path) -> None:
         store.flush()
         json.dumps(store._index.to_json())
         for each in rounds:
-            verdict.worse(each.findings)
+            verdict.refused(each.findings)
     finally:
         store.close()
     again = ProjectStore.open(folder)  # what was saved must be good

@@ -16,7 +16,7 @@ from napari_semigda.engine.answers import batch_to_json, outcome_to_json, predic
 from napari_semigda.engine.exchange import Job, Outcome, PredictRequest, Resume, Standing, checkpoint_of, read_job
 from napari_semigda.engine.handover import OpenPlace
 from napari_semigda.engine.types import BatchReport, BatchRequest, EngineError, Plane, Report, TrainRequest
-from napari_semigda.engine.verdict import worse
+from napari_semigda.engine.verdict import refused
 from napari_semigda.engine.volume import smoothed
 
 BATCH_S = 0.2  # between two words about a batch
@@ -224,7 +224,7 @@ def choose(last: Report, before: Standing | None) -> tuple[Path, bool]:
     if before is None:
         return last.model, False
     if last.findings is not None and last.findings.before:
-        kept = worse(last.findings)
+        kept = refused(last.findings)
     else:
         kept = before.beats(Standing.of(last.model, last))
     return (before.model if kept else last.model), kept

@@ -126,7 +126,7 @@ class Point:
     """Whether it shares held-out images with the point before, so that the two may be joined by a line."""
 
 
-def worse(findings: Findings) -> bool:
+def refused(findings: Findings) -> bool:
     """Whether a round ended with surely worse masks than it began with, measured on the very same images and masks."""
     if not findings.before or findings.kept_start:
         return findings.kept_start

@@ -19,7 +19,7 @@ from napari_semigda.engine.suspects import suspects
 from napari_semigda.engine.train import Trainer
 from napari_semigda.engine.types import EngineError, Plane, Settings, TrainRequest
 from napari_semigda.engine.validate import hold_out
-from napari_semigda.engine.verdict import worse
+from napari_semigda.engine.verdict import refused
 
 from .conftest import draw_discs, drawn_planes
 
@@ -172,11 +172,11 @@ def test_masks_inside_out_are_told_and_good_ones_are_not(contradicted):
 def test_a_round_that_got_worse_ends_where_it_began_or_as_it_turned_out(contradicted, tiny_run):
     before = tiny_run[1][-1].dice
     kept, turned_out = contradicted[True], contradicted[False]
-    assert worse(kept.findings) and kept.findings.kept_start
+    assert refused(kept.findings) and kept.findings.kept_start
     assert kept.dice == pytest.approx(before)
     assert_same_weights(tiny_run[2], kept.model)  # with what the held-out image had taught them
     assert "brought nothing" in kept.message
-    assert worse(turned_out.findings) and not turned_out.findings.kept_start
+    assert refused(turned_out.findings) and not turned_out.findings.kept_start
     assert turned_out.dice < before - 0.01
     assert f"not better (Dice {turned_out.dice:.2f} after {before:.2f})" in turned_out.message
     assert turned_out.findings.scores.keys() == turned_out.findings.before.keys() == set(turned_out.held_out)

@@ -9,7 +9,7 @@ import pytest
 from napari_semigda.engine.findings import Findings, Opinion, Opinions, Painted, think
 from napari_semigda.engine.metrics import Score, as_good, interval, surely_worse
 from napari_semigda.engine.suspects import suspects
-from napari_semigda.engine.verdict import Change, Trained, course, judge, worse
+from napari_semigda.engine.verdict import Change, Trained, course, judge, refused
 from napari_semigda.engine.wording import sentences
 
 NAMES = {1: "nucleus", 2: "vessel", 3: "gland"}
@@ -104,13 +104,13 @@ def test_a_gain_that_may_be_chance_is_no_gain():
 
 def test_a_worse_round_says_which_one_stays():
     kept = trained(3, (0.67,), before=[(0.87,)], kept_before=True)
-    assert worse(kept.findings)
+    assert refused(kept.findings)
     assert said(kept).startswith("This round is not better (Dice 0.67 after 0.87): keeping round 2. ")
 
 
 def test_new_masks_are_not_refused_for_what_one_image_says():
     fell = trained(3, (0.81,), before=[(0.90,)])
-    assert not worse(fell.findings) and worse(trained(3, *9 * [(0.81,)], before=9 * [(0.90,)]).findings)
+    assert not refused(fell.findings) and refused(trained(3, *9 * [(0.81,)], before=9 * [(0.90,)]).findings)
     text = said(fell)
     assert text.startswith("This round is not better (Dice 0.81 after 0.90): used all the same, for it knows your ")
     assert "With 1 image kept back it may be chance." in text
