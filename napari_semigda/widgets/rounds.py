@@ -32,8 +32,8 @@ class RoundChoice(QWidget):
         super().__init__(parent)
         self.box = QComboBox()
         self.box.setToolTip(
-            "The model that marks the images and that the next round goes on from. After a round that is worse the "
-            "better one stays; choose any other here, and all images are marked anew."
+            "The model that marks the images and that the next round goes on from. After a round that is surely worse "
+            "the better one stays; choose any other here, and all images are marked anew."
         )
         self.box.setAccessibleName("Model in use")
         self.box.setMinimumWidth(60)
