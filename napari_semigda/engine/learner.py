@@ -12,7 +12,7 @@ from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.several import ALONE, Alone
 
-LEARNING_RATE, TRUNK_RATE = 1.5e-3, 5e-4
+LEARNING_RATE, TRUNK_RATE = 1e-3, 3.5e-4
 WARM_UP_STEPS = 20
 BAD_STEPS = 10
 """In a row, after which a run has diverged."""

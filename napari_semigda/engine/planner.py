@@ -23,11 +23,11 @@ MINUTES: dict[TimeName, float] = {"quick": 1.0, "standard": 5.0, "thorough": 20.
 """Minutes of a first round; of "best", which ends once it stops improving, the most."""
 CORRECTION = 0.2  # share of the time that a round takes which goes on from an earlier model
 
-BATCH = 2  # crops a step, unless steps are very cheap or very dear here: more steps teach more than larger ones
-LEAST_STEPS = 350  # a shorter run learns more from painted pixels alone: pseudo-masks come into stage 2 only in longer
-_FEW_STEPS = 40  # with fewer, smaller steps teach more than large ones
+BATCH = 1  # crops a step, unless steps are very cheap here: more steps teach more than larger ones
+LEAST_STEPS = 500  # a shorter run learns more from painted pixels alone: pseudo-masks come into stage 2 only in longer
+_FEW_STEPS = 40  # with fewer, smaller crops teach more than large ones
 _MANY_STEPS = 1000  # left over by this many, time is better spent on steadier steps
-_FAST_STEP = 0.1  # seconds; nothing below a graphics card (or very many cores) is as quick at the default size
+_FAST_STEP = 0.05  # seconds; nothing below a graphics card (or very many cores) is as quick at the default size
 _LEAST_BATCH, _MOST_BATCH = 1, 16
 _LEAST_CROP, _SMALLER_CROP = 96, 2 / 3
 _SMALLEST_CROP, _STRIDE = 64, 32  # where memory is short; sides of what the networks see are multiples of the latter

@@ -17,8 +17,8 @@ from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.sampling import Batch, CropSampler
 
 CONFIDENCE = 0.9  # least mean probability of a pseudo-mask's pixel that counts
-KEPT = 32  # crops: enough variety, and all of them newer than some 60 steps
-RENEWED, RENEW_EVERY = 2, 4  # crops, steps: half a crop a step, a tenth of its work
+KEPT = 32  # crops: enough variety, and all of them newer than some 120 steps
+RENEWED, RENEW_EVERY = 2, 8  # crops, steps: a quarter of a crop a step, a tenth of its work
 
 
 class PseudoMasks:

@@ -86,8 +86,8 @@ def test_pseudo_masks_are_renewed_by_and_by(make):
     assert drawn.image.shape == (2, 3, 64, 64)
     assert set(drawn.weight.unique().tolist()) <= {0.0, 1.0}
     first = [id(batch) for batch in pseudo._kept]
-    for _ in range(12):
+    for _ in range(24):
         pseudo.draw(2)
     kept = [id(batch) for batch in pseudo._kept]
     assert len(kept) == KEPT
-    assert kept[:-6] == first[6:]  # the oldest went first, half a crop a draw
+    assert kept[:-6] == first[6:]  # the oldest went first, a quarter of a crop a draw

@@ -81,21 +81,21 @@ def test_unlabelled_images_come_in_when_there_are_steps_enough():
 
 def test_halfway_the_steps_themselves_say_whether_there_are_enough():
     unlucky, lucky = plan(1.2, 2), plan(0.2, 2)  # 90 and 540 steps expected, and none measured right
-    assert (unlucky.unlabelled, mended(unlucky, 0.3).unlabelled) == (False, True)
+    assert (unlucky.unlabelled, mended(unlucky, 0.2).unlabelled) == (False, True)
     assert (lucky.unlabelled, mended(lucky, 0.6).unlabelled) == (True, False)
-    assert mended(unlucky, 0.3).steps == unlucky.steps  # the rate of learning has hung on them from the start
-    corrected = plan(99.0, 0.4, correction=True, before=mended(unlucky, 0.3))
-    assert corrected.steps == plan(0.3, 0.4).steps
+    assert mended(unlucky, 0.2).steps == unlucky.steps  # the rate of learning has hung on them from the start
+    corrected = plan(99.0, 0.4, correction=True, before=mended(unlucky, 0.2))
+    assert corrected.steps == plan(0.2, 0.4).steps
     by_number = plan(1.0, max_steps=LEAST_STEPS)
     assert mended(by_number, 9.0) is by_number
     assert mended(unlucky, None) is unlucky
 
 
 def test_the_expected_steps_are_those_of_the_chosen_size():
-    slow = plan(1.5, 1)
-    assert slow.batch == 1
-    assert slow.step_seconds == pytest.approx(0.75)
-    assert slow.steps == pytest.approx(60 / 0.75, rel=0.15)
+    slow = plan(1.8, 1)
+    assert slow.crop == CROP * 2 / 3
+    assert slow.step_seconds == pytest.approx(0.8)
+    assert slow.steps == pytest.approx(60 / 0.8, rel=0.15)
 
 
 def test_steps_given_by_number_need_no_measuring():

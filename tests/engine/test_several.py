@@ -116,7 +116,7 @@ def test_the_command_speaks_with_one_voice_and_writes_one_model(two):
     assert [report["step"] for report in reports if report["stage"] == "done"] == [3]
     assert [path.name for path in (folder / "out").iterdir()] == ["m.semigda"]
     header = read_header(folder / "out" / "m.semigda")
-    assert (header["training"]["settings"]["devices"], header["plan"]["batch"]) == (2, 4)
+    assert (header["training"]["settings"]["devices"], header["plan"]["batch"]) == (2, 2)
 
 
 def test_what_fails_in_the_second_ends_both_with_a_sentence(two):
