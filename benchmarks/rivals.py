@@ -31,7 +31,9 @@ from napari_semigda.engine.schedule import Clock
 from napari_semigda.engine.types import Plane, Settings
 from napari_semigda.engine.view import PlaneReader, choose_view
 
-BATCH = 2  # crops a step, as ours until 2026-11-30: brain slices .853 with four, .869 with two; glands .872, .875; membranes .803, .801
+# Crops a step. Brain slices .853 with four, .869 with two; glands .872, .875; membranes .803, .801. One is no
+# better: glands .876 with two, .864 with one, hippocampus .878, .880.
+BATCH = 2
 
 
 class EncoderUNet(nn.Module):
