@@ -116,7 +116,7 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
 ) -> None:
     """Train a model. An image whose stem has a mask is labelled, every other one unlabelled.
 
-    Of a stack or volume, only pages or slices with paint are labelled. Ctrl+C stops early and saves the best weights.
+    Of a stack or volume, only pages or slices with paint are labelled. Ctrl+C stops early and saves the model.
     """
     from napari_semigda.engine.check import check_settings
     from napari_semigda.images import labelled_planes
@@ -390,7 +390,7 @@ def _first_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     def handle(number, frame) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop()
-        warn("Stopping and saving the best weights so far; press Ctrl+C again to give up.")
+        warn("Stopping and saving the last good weights; press Ctrl+C again to give up.")
 
     before = signal.signal(signal.SIGINT, handle)
     try:

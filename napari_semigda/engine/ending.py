@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def choose_weights(run: Round) -> None:
     """The last weights, which all painted images have taught; those last checked where these went wrong."""
     examiner = run.examiner
-    if examiner.best is None:
+    if examiner.kept_weights is None:
         return
     run.model.v_share = examiner.v_share
-    if run.refitted and examiner.still_as_good(run.model, run.average):
+    if run.refitted and examiner.holds_up(run.model, run.average):
         return
-    run.average.load(examiner.best)
+    run.average.load(examiner.kept_weights)
     if examiner.kept_start:  # nothing was learnt, and nothing gets lost: the held-out images had taught that model
         before, _ = load_model(Path(run.request.init), run.device, source=run.settings.backbone_source)
         run.average.load(before.trained_parts())

@@ -80,7 +80,7 @@ class Jobs:
         self._view = None
 
     def stop(self) -> None:
-        """End the job soon: training saves its best weights so far and predicts, predicting ends."""
+        """End the job soon: training saves its last good weights and predicts, predicting ends."""
         self._stop.set()
         if (trainer := self._trainer) is not None:
             trainer.stop()

@@ -90,7 +90,7 @@ class Learner:
         self._bad_steps = 0
         if self._calm < 1:
             self.given_up = True
-            self.note = "Training diverged again, so it ended early, with the best weights so far."
+            self.note = "Training diverged again, so it ended early, with the last good weights."
             return
         self._calm = 0.5
         self.note = "Training diverged: it goes on from the last good weights, at half the learning rate."

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+from napari_semigda.engine.examiner import Examiner
 from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.planner import Pace, Plan, tail_seconds
 from napari_semigda.engine.schedule import Clock
 from napari_semigda.engine.types import Prediction, Report, Stage
-from napari_semigda.engine.validate import Examiner
 
 REPORT_EVERY = 0.2  # seconds
 PREVIEW_EVERY, _PREVIEW_SHARE = 4.0, 1 / 12

@@ -31,7 +31,9 @@ from napari_semigda.engine.blocks import worth_reading
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
 from napari_semigda.engine.contrast import describe_reading, reading_of
 from napari_semigda.engine.ending import choose_weights, verdict
+from napari_semigda.engine.examiner import Examiner
 from napari_semigda.engine.findings import Findings
+from napari_semigda.engine.holding_out import hold_out, neighbours_of
 from napari_semigda.engine.learner import Learner
 from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
@@ -50,7 +52,6 @@ from napari_semigda.engine.several import ALONE, Alone
 from napari_semigda.engine.spreading import ASKED, agree, spread_strokes
 from napari_semigda.engine.trouble import ran_out_of_memory
 from napari_semigda.engine.types import EngineError, Plane, Prediction, Report, Stage, TrainRequest
-from napari_semigda.engine.validate import Examiner, hold_out, neighbours_of
 from napari_semigda.engine.view import PlaneReader, View, choose_view
 
 ALIGN_UNTIL = 0.08
@@ -272,7 +273,7 @@ class Round:
         return len(self.objective.unlabelled) > 0
 
     def _check(self, start: bool = False) -> Iterator[Report]:
-        """Dice on the held-out images, as long as they are kept back; the best weights are remembered."""
+        """Dice on the held-out images, as long as they are kept back; the last good weights are remembered."""
         if self.examiner.held_out and not self.refitted:
             yield self.reporter.report("checking", "Checking the masks on images kept back…")
             self.model.v_share = self.several.told(lambda: self._examine(start))
@@ -356,7 +357,7 @@ class Round:
         choose_weights(self)
         findings = replace(self.examiner.findings(), began_with=began_with(self))
         with self.average.applied():
-            save_model(self.request.out, self.model, header_of(self, findings), self.examiner.best)
+            save_model(self.request.out, self.model, header_of(self, findings), self.examiner.kept_weights)
         self.checkpoints.drop()
         return findings
 

@@ -44,7 +44,7 @@ class Trainer:
         """Where the last run ended: as it was asked for, or "cpu" after a graphics card had failed."""
 
     def stop(self) -> None:
-        """Finish the step, keep the best weights so far, save the model."""
+        """Finish the step, keep the last good weights, save the model."""
         self._stopping.set()
 
     def look_at(self, index: int) -> None:

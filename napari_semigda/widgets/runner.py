@@ -87,7 +87,7 @@ class Runner:
             self.stop()
 
     def stop(self) -> None:
-        """Ask the run to stop soon: training saves its best weights so far, predicting ends."""
+        """Ask the run to stop soon: training saves its last good weights, predicting ends."""
         if self._job is None and self._pending is not None:  # it waits for the engine to load
             (job, _), self._pending = self._pending, None
             self.finished.emit(job.generation, Outcome(stopped=True))

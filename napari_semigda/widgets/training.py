@@ -107,7 +107,7 @@ class Training:
         return True
 
     def stop(self) -> None:
-        """End the run, keeping the best weights so far."""
+        """End the run, keeping the last good weights."""
         if self._state in words.CAN_STOP:
             self._enter(State.STOPPING, words.ASK_FOR[State.STOPPING])
             self._runner.stop()

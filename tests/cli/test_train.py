@@ -44,7 +44,7 @@ def test_json_stays_pure_when_a_library_prints(folders, capsys, monkeypatch):
     assert "hello" in stderr
 
 
-def test_ctrl_c_keeps_the_best_weights(folders):
+def test_ctrl_c_saves_a_model(folders):
     args = [arg for arg in train_args(folders, "--json", "--minutes", "10") if arg not in ("--max-steps", STEPS)]
     process = subprocess.Popen(
         [sys.executable, "-m", "napari_semigda.cli", *args],

@@ -36,6 +36,12 @@ def drawn_planes(labelled: int, unlabelled: int, first_seed: int = 0) -> tuple[P
     return tuple(planes)
 
 
+def stacked(*painted, group="brain", first=0, count=24):
+    """Slices of one volume, painted alike on some."""
+    picture, mask = draw_discs(0)
+    return [Plane(f"{group} {i}", picture, mask if i in painted else None, group) for i in range(first, first + count)]
+
+
 class Talk:
     """One process and its lines."""
 

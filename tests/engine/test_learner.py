@@ -71,7 +71,7 @@ def test_a_run_that_diverges_goes_back_to_its_averages_at_half_the_rate_and_is_g
     assert made.step(model.loss()) and not made.given_up
     for _ in range(learner.BAD_STEPS):
         made.step(NAN)
-    assert made.given_up and "best weights so far" in made.note
+    assert made.given_up and "last good weights" in made.note
 
 
 def test_its_state_is_all_that_the_next_steps_depend_on():
@@ -112,7 +112,7 @@ def test_a_round_that_diverges_for_good_ends_early_with_its_best_weights(tmp_pat
     reports = train(tmp_path, monkeypatch, lambda step: step >= 4)
     last = reports[-1]
     assert last.stage == "stopped" and last.step == 2 + 3 + 2 * 3
-    assert "best weights so far" in last.note
+    assert "last good weights" in last.note
     assert last.model.exists() and 0 <= last.dice <= 1
     assert read_header(last.model)["training"]["steps"] == last.step
 

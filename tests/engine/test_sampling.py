@@ -1,4 +1,4 @@
-"""Hold-outs, working scale and crops."""
+"""Working scale and crops."""
 
 import numpy as np
 import pytest
@@ -10,37 +10,9 @@ from napari_semigda.engine.predict import Predictor
 from napari_semigda.engine.sampling import ClassTable, CropSampler
 from napari_semigda.engine.train import Trainer
 from napari_semigda.engine.types import Plane, Settings, TrainRequest
-from napari_semigda.engine.validate import hold_out
 from napari_semigda.engine.view import PlaneReader, View, choose_view, read_reflected, thinnest_width
 
-from .conftest import draw_discs, drawn_planes
-
-
-def test_one_of_eight_is_held_out_and_at_least_one_of_two():
-    assert [len(hold_out(drawn_planes(n, 3))) for n in (1, 2, 3, 8, 16)] == [0, 1, 1, 1, 2]
-
-
-def test_held_out_images_stay_held_out_and_seen_ones_never_become_so():
-    planes = drawn_planes(4, 1)
-    assert hold_out(planes, earlier=["disc2"]) == (2,)
-    chosen = hold_out(planes, seen=["disc0", "disc1", "disc3"])
-    assert chosen == (2,)
-    assert hold_out(planes, seen=["disc0", "disc1", "disc2", "disc3"]) == ()
-
-
-def test_a_neighbouring_slice_is_not_the_first_choice():
-    planes = drawn_planes(3, 20)
-    same = [Plane(f"s{i}", p.image, planes[0].mask if i in (4, 5, 15) else None, "brain") for i, p in enumerate(planes)]
-    assert hold_out(same) == (15,)
-
-
-def test_the_only_image_with_a_class_is_not_held_out():
-    planes = list(drawn_planes(4, 1))
-    mask = planes[2].mask.copy()
-    mask[:5, :5] = 2
-    planes[2] = Plane("both classes", planes[2].image, mask)  # the richest, so the first choice otherwise
-    assert hold_out(planes) != (2,)
-    assert hold_out([Plane(p.name, p.image, np.full_like(mask, i)) for i, p in enumerate(planes[:3])]) != ()
+from .conftest import draw_discs
 
 
 def _view_of(plane):

@@ -9,6 +9,7 @@ import torch
 from napari_semigda.engine import predict, schedule
 from napari_semigda.engine.checkpoint import load_model, read_header
 from napari_semigda.engine.findings import Findings
+from napari_semigda.engine.holding_out import hold_out
 from napari_semigda.engine.metrics import surely_worse
 from napari_semigda.engine.objective import Objective
 from napari_semigda.engine.planner import Pace
@@ -18,7 +19,6 @@ from napari_semigda.engine.sampling import CropSampler
 from napari_semigda.engine.suspects import suspects
 from napari_semigda.engine.train import Trainer
 from napari_semigda.engine.types import EngineError, Plane, Settings, TrainRequest
-from napari_semigda.engine.validate import hold_out
 from napari_semigda.engine.verdict import refused
 
 from .conftest import draw_discs, drawn_planes
