@@ -6,12 +6,8 @@ stderr. Torch is imported by the commands that need it, so that help and refusal
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
@@ -31,6 +27,7 @@ from napari_semigda.engine.types import (
     Settings,
     TrainRequest,
 )
+from napari_semigda.exits import first_interrupt, status_of
 
 app = typer.Typer(
     help="Segment images from a few painted ones, with the help of the unlabelled rest (SemiGDA).",
@@ -38,11 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# Typer brought its own click at some point: its exceptions are found from one that typer has always named.
-_ClickException = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-
 _MORE = "For experiments"
-_INTERRUPTED = 130
 
 
 class _SeveralImages(typer.core.TyperCommand):
@@ -163,7 +156,7 @@ def train(  # noqa: PLR0913, PLR0917  one argument for each option of the comman
         if not resume and several.first and found(request):
             warn(f"A run of {out} was cut off; this one starts anew. To go on with it, interrupt now and add --resume.")
         trainer = Trainer(several)
-        with _first_interrupt(trainer.stop), json_lines() if json else progress_bar() as show:
+        with first_interrupt(trainer.stop), json_lines() if json else progress_bar() as show:
             for report in trainer.fit(request):
                 show(report)
 
@@ -341,62 +334,8 @@ def main() -> None:
 
 
 def run(args: list[str]) -> int:
-    """Run one command.
-
-    Returns
-    -------
-    int
-        0 done, 1 done but for files that failed, 2 refused with one sentence on stderr, 130 interrupted.
-    """
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # libraries warn developers; whoever wants that has python -W
-    try:
-        status = int(app(args=args, standalone_mode=False, prog_name="semigda") or 0)
-        if status == _INTERRUPTED:  # some versions of Typer turn Ctrl+C into a status, others into an exception
-            raise KeyboardInterrupt
-        return status
-    except EngineError as error:
-        return _refuse(str(error))
-    except _ClickException as error:
-        return _refuse(_usage(error))
-    except (typer.Abort, KeyboardInterrupt):
-        warn("Interrupted: what was not finished is not written.")
-        return _INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:
-        return _refuse(f"{error.filename or 'A file'} cannot be used ({error.strerror or error}): check its rights.")
-
-
-def _refuse(sentence: str) -> int:
-    warn(" ".join(sentence.split()))
-    return 2
-
-
-def _usage(error) -> str:
-    """What is wrong with the command line, as a sentence that tells where to look."""
-    message = error.format_message().removesuffix(".").replace("Value error, ", "")
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "semigda"
-    message = message or "Say what to do: train, predict, evaluate, export, doctor or report"
-    return f"{message}; {command} --help tells more."
-
-
-@contextmanager
-def _first_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl+C asks to stop; pressed again it interrupts as usual."""
-
-    def handle(number, frame) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop()
-        warn("Stopping and saving the last good weights; press Ctrl+C again to give up.")
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    """Run one command; its status, see `status_of`."""
+    return status_of(app, args)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
