@@ -65,7 +65,7 @@ class Examiner:
     ) -> None:
         self.held_out = tuple(held_out)
         self.kept_weights: dict[str, Tensor] | None = None
-        """The weights that are kept."""
+        """By name, on the CPU; None before the first check, and where no class can be judged."""
         self._kept: _Examination | None = None
         self._start: _Examination | None = None
         self._keep_start = keep_start

@@ -108,7 +108,7 @@ def test_a_round_survives_a_stretch_of_bad_steps(tmp_path, monkeypatch):
     assert reports[1].note == ""
 
 
-def test_a_round_that_diverges_for_good_ends_early_with_its_best_weights(tmp_path, monkeypatch):
+def test_a_round_that_diverges_for_good_ends_early_with_its_last_good_weights(tmp_path, monkeypatch):
     reports = train(tmp_path, monkeypatch, lambda step: step >= 4)
     last = reports[-1]
     assert last.stage == "stopped" and last.step == 2 + 3 + 2 * 3
