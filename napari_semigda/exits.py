@@ -75,5 +75,10 @@ def _usage(error) -> str:
     message = error.format_message().removesuffix(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "semigda"
-    message = message or "Say what to do: train, predict, evaluate, export, doctor or report"
-    return f"{message}; {command} --help tells more."
+    return f"{message or _choice_of(context.command)}; {command} --help tells more."
+
+
+def _choice_of(group) -> str:
+    """What to say to somebody who named no command."""
+    *names, last = group.commands
+    return f"Say what to do: {', '.join(names)} or {last}"
