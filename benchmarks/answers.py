@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.metrics import average, dice, mean_foreground, score, summarise
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.normalise import Input
 from napari_semigda.engine.predict import believe, to_prediction
-from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader, View
 

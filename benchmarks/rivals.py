@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from napari_semigda.engine.alignment import NormalisedBlock
 from napari_semigda.engine.augment import Augmentation
 from napari_semigda.engine.average import MovingAverage
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.contrast import choose_reading
 from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.efficientnet import efficientnet_lite0
 from napari_semigda.engine.losses import mask_loss, ramp_up
 from napari_semigda.engine.model import Branches
 from napari_semigda.engine.predict import believe, to_prediction
-from napari_semigda.engine.sampling import ClassTable, CropSampler
+from napari_semigda.engine.sampling import CropSampler
 from napari_semigda.engine.schedule import Clock
 from napari_semigda.engine.types import Plane, Settings
 from napari_semigda.engine.view import PlaneReader, choose_view

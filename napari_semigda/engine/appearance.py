@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.types import Plane
 
 if TYPE_CHECKING:
-    from napari_semigda.engine.sampling import ClassTable
     from napari_semigda.engine.view import PlaneReader
 
 LEAST_SPREAD = 0.02

@@ -29,7 +29,7 @@ from napari_semigda.engine.types import ContrastName, EngineError, Plane, TrainR
 from napari_semigda.engine.view import PlaneReader
 
 if TYPE_CHECKING:
-    from napari_semigda.engine.sampling import ClassTable
+    from napari_semigda.engine.class_table import ClassTable
 
 _FEWEST = 3  # painted pictures that can show what all have in common ...
 _FEWEST_SLICES = 2  # ... or that slices of a volume have less of it than others

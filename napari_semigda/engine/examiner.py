@@ -13,12 +13,12 @@ from torch import Tensor
 
 from napari_semigda.engine import metrics
 from napari_semigda.engine.average import MovingAverage
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.consensus import Belief, best_share
 from napari_semigda.engine.findings import Findings, Opinion, Opinions, count_paint, think
 from napari_semigda.engine.metrics import Score, as_good, border_distances, dice, mean_foreground, surely_worse
 from napari_semigda.engine.model import V_SHARE, SemiGDA
 from napari_semigda.engine.predict import believe, to_prediction
-from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader, View
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from napari_semigda.engine.blocks import Block, Place, is_large, places
 from napari_semigda.engine.checkpoint import load_model
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.header import class_colours, class_names
@@ -24,7 +25,6 @@ from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.normalise import Contrast, Input
 from napari_semigda.engine.pose import averaging_pose, posed
 from napari_semigda.engine.ranking import describe
-from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.scan import Scans
 from napari_semigda.engine.tiles import (
     Area,

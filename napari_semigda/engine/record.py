@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.device import describe_device
 from napari_semigda.engine.findings import Findings
-from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.types import TrainRequest
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ import torch
 from napari_semigda.engine.backbones import load_backbone
 from napari_semigda.engine.blocks import worth_reading
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.contrast import describe_reading, reading_of
 from napari_semigda.engine.ending import choose_weights, verdict
 from napari_semigda.engine.examiner import Examiner
@@ -46,7 +47,7 @@ from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.record import began_with, header_of
 from napari_semigda.engine.reporter import Reporter
 from napari_semigda.engine.resume import Checkpoints, catch_up, restore
-from napari_semigda.engine.sampling import ClassTable, CropSampler
+from napari_semigda.engine.sampling import CropSampler
 from napari_semigda.engine.schedule import Clock, Events, OpenEnd
 from napari_semigda.engine.several import ALONE, Alone
 from napari_semigda.engine.spreading import ASKED, agree, spread_strokes

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from napari_semigda.engine.sampling import ClassTable
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader
 

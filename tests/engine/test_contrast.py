@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.contrast import choose_reading
 from napari_semigda.engine.normalise import Input
 from napari_semigda.engine.predict import Predictor
-from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.scan import Scans
 from napari_semigda.engine.train import Trainer
 from napari_semigda.engine.types import EngineError, Plane, Settings, TrainRequest

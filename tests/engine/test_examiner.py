@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.consensus import Belief
 from napari_semigda.engine.examiner import Examiner, _Examination
 from napari_semigda.engine.header import read_header
 from napari_semigda.engine.round import Round
-from napari_semigda.engine.sampling import ClassTable
 from napari_semigda.engine.train import Trainer
 from napari_semigda.engine.types import Settings, TrainRequest
 from napari_semigda.engine.view import PlaneReader, View

@@ -6,10 +6,11 @@ import torch
 
 from napari_semigda.engine.average import MovingAverage
 from napari_semigda.engine.backbones import load_backbone
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.objective import V_EVERY, Objective
 from napari_semigda.engine.pseudo import KEPT, PseudoMasks
-from napari_semigda.engine.sampling import ClassTable, CropSampler
+from napari_semigda.engine.sampling import CropSampler
 from napari_semigda.engine.view import PlaneReader, View
 from tests.engine.conftest import drawn_planes
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_semigda.engine.sampling import ClassTable
+from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.spreading import agree, spread_strokes, walk
 from napari_semigda.engine.types import Plane
 from napari_semigda.engine.view import PlaneReader
