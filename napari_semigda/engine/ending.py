@@ -21,7 +21,7 @@ def choose_weights(run: Round) -> None:
     if examiner.kept_weights is None:
         return
     run.model.v_share = examiner.v_share
-    if run.refitted and examiner.holds_up(run.model, run.average):
+    if run.lessons.refitted and examiner.holds_up(run.model, run.average):
         return
     run.average.load(examiner.kept_weights)
     if examiner.kept_start:  # nothing was learnt, and nothing gets lost: the held-out images had taught that model

@@ -49,9 +49,9 @@ def header_of(run: Round, findings: Findings) -> dict[str, Any]:
             "settings": asdict(run.settings),
             "labelled": painted_images(run),
             "unlabelled": len(run.objective.unlabelled),
-            "strokes_spread": run.spread_from is not None,
+            "strokes_spread": run.lessons.spread_from is not None,
             "held_out": list(examiner.names),
-            "trained_on": _trained_on(run),
+            "trained_on": run.lessons.trained_on,
             "dice": examiner.dice,
             "dice_by_class": {str(c): dice for c, dice in examiner.dice_by_class.items()},
             "findings": findings.to_json(),
@@ -74,10 +74,3 @@ def began_with(run: Round) -> int:
 def rounds_before(header: Mapping[str, Any]) -> int:
     """How many rounds the model with this header has behind it; 0 for an empty one."""
     return header.get("training", {}).get("rounds", 0)
-
-
-def _trained_on(run: Round) -> list[str]:
-    """Names of the images that its weights without the held-out ones have learnt from, in this round or before."""
-    late = {*run.examiner.held_out, *run.resting}  # taught, if at all, after the last check
-    now = {run.planes[i].name for i in run.teaching if i not in late}
-    return sorted(now.union(run.earlier.get("training", {}).get("trained_on", ())))

@@ -167,8 +167,8 @@ def _state_of(run: Round) -> dict[str, Any]:
         "examiner": run.examiner.state(),
         "pseudo_steps": run.pseudo_steps,
         "taught": run.taught,
-        "spread_from": run.spread_from,
-        "refit_from": run.refit_from,
+        "spread_from": run.lessons.spread_from,
+        "refit_from": run.lessons.refit_from,
         "note": run.reporter.note,
         "random": _random_numbers(run),
     }
@@ -187,7 +187,8 @@ def restore(run: Round, state: Mapping[str, Any]) -> None:
     run.model.v_share = state["v_share"]
     if state["spread_from"] is not None:
         run.rng.bit_generator.state = state["spread_from"]
-        run.teach_spread(run.spread())
+        run.lessons.use_spread(run.lessons.spread())
+        run.learn_anew()
     if state["refit_from"] is not None:
         run.rng.bit_generator.state = state["refit_from"]
         run.let_held_out_help()

@@ -27,15 +27,14 @@ import numpy as np
 import torch
 
 from napari_semigda.engine.backbones import load_backbone
-from napari_semigda.engine.blocks import worth_reading
 from napari_semigda.engine.checkpoint import load_model, read_header, save_model
 from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.contrast import describe_reading, reading_of
 from napari_semigda.engine.ending import choose_weights, verdict
 from napari_semigda.engine.examiner import Examiner
 from napari_semigda.engine.findings import Findings
-from napari_semigda.engine.holding_out import hold_out, neighbours_of
 from napari_semigda.engine.learner import Learner
+from napari_semigda.engine.lessons import Lessons
 from napari_semigda.engine.losses import ramp_up
 from napari_semigda.engine.model import SemiGDA
 from napari_semigda.engine.objective import Objective
@@ -47,12 +46,11 @@ from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.record import began_with, header_of
 from napari_semigda.engine.reporter import Reporter
 from napari_semigda.engine.resume import Checkpoints, catch_up, restore
-from napari_semigda.engine.sampling import CropSampler
 from napari_semigda.engine.schedule import Clock, Events, OpenEnd
 from napari_semigda.engine.several import ALONE, Alone
-from napari_semigda.engine.spreading import ASKED, agree, spread_strokes
+from napari_semigda.engine.spreading import ASKED, agree
 from napari_semigda.engine.trouble import ran_out_of_memory
-from napari_semigda.engine.types import EngineError, Plane, Prediction, Report, Stage, TrainRequest
+from napari_semigda.engine.types import EngineError, Prediction, Report, Stage, TrainRequest
 from napari_semigda.engine.view import PlaneReader, View, choose_view
 
 ALIGN_UNTIL = 0.08
@@ -92,7 +90,7 @@ class Round:
         several: Alone = ALONE,
     ) -> None:
         self.request, self.settings, self.clock = request, request.settings, clock
-        self.planes = self.lessons = request.planes
+        self.planes = request.planes
         self._stopped, self._in_view, self.several = stopped, in_view, several
         with several.together():
             self.device = several.device(self.settings.device)
@@ -101,7 +99,7 @@ class Round:
             self._start_model()
             self.learner = Learner(self.model, several)
             self.average = self.learner.average
-            self._choose_planes()
+            self.lessons = self._make_lessons()
         self.plan, self.view, self.width = several.told(lambda: choose_plan(self, saved))
         with several.together():
             self._get_ready(saved)
@@ -114,14 +112,12 @@ class Round:
         self.objective = self._make_objective(self.plan.batch, self.rng)
         self.objective.several = self.several
         self.examiner = Examiner(
-            self.planes, self.held_out, self.reader, self.view, self.table, keep_start=self.request.keep_start
+            self.planes, self.lessons.held_out, self.reader, self.view, self.table, self.request.keep_start
         )
         self.reporter = Reporter(self.clock, self.plan, self.examiner, self.objective, self._checked, self._predicted)
         self.step_times = StepTimes(self.clock.read)  # of stage 2
         self.pseudo_steps = 0  # with pseudo-masks so far
         self.taught = 0  # steps of stage 2 that went well
-        self.spread_from: Mapping[str, Any] | None = None  # random numbers when strokes were spread
-        self.refit_from: Mapping[str, Any] | None = None  # ... when held-out images joined
         self.checkpoints = Checkpoints(self.request.checkpoint if self.several.first else None)
         if saved is not None:
             restore(self, saved)
@@ -150,22 +146,22 @@ class Round:
         if self.settings.compile:
             self.model.compile(dynamic=False)  # crops have one size; pictures of all sizes pass by `forward`
 
-    def _choose_planes(self) -> None:
-        """Who teaches, who is kept back, who stays unlabelled (flat pictures have nothing to say)."""
+    def _make_lessons(self) -> Lessons:
         training = self.earlier.get("training", {})
-        before = training.get("held_out", self.request.hold_out)
-        self.held_out = hold_out(self.planes, before, training.get("trained_on", ()))
-        painted = [i for i, plane in enumerate(self.planes) if plane.mask is not None]
-        worth = sorted(worth_reading([plane.image for plane in self.planes]))
-        bare = [i for i in worth if self.planes[i].mask is None and not self.reader.is_flat(i)]
-        self.bare = bare if self.settings.unlabelled_weight > 0 else []
-        self.resting = neighbours_of(self.planes, self.held_out)
-        self.teaching = [i for i in painted if i not in self.held_out and i not in self.resting]
+        return Lessons(
+            self.planes,
+            self.reader,
+            self.table,
+            self.rng,
+            held_out=training.get("held_out", self.request.hold_out),
+            trained_on=training.get("trained_on", ()),
+            use_unlabelled=self.settings.unlabelled_weight > 0,
+        )
 
     def measure_pace(self, batch: int) -> Pace:
         """Seconds of a step of so many crops, or as many as there is memory for."""
         rng = np.random.default_rng(0)
-        picture = self.reader.whole(self.teaching[0], self.view.scale)
+        picture = self.reader.whole(self.lessons.teaching[0], self.view.scale)
         objective_of = lambda crops: self._make_objective(crops, rng)  # noqa: E731
         try:
             return measure_pace(self.model, objective_of, batch, picture, self.view, self.clock.read)
@@ -186,7 +182,7 @@ class Round:
     @property
     def _checked(self) -> float:
         """Million pixels of the images held out."""
-        return sum(math.prod(self.planes[i].size) for i in self.held_out) / 1e6
+        return sum(math.prod(self.planes[i].size) for i in self.lessons.held_out) / 1e6
 
     @property
     def _predicted(self) -> float:
@@ -195,11 +191,8 @@ class Round:
         return looks * sum(math.prod(p.size) for p in self.planes) / 1e6 if self.request.then_predict else 0.0
 
     def _make_objective(self, batch: int, rng: np.random.Generator) -> Objective:
-        teaching, bare = self._sampler(self.teaching, rng), self._sampler(self.bare, rng)
-        return Objective(self.model, self.average, teaching, bare, batch, rng)
-
-    def _sampler(self, chosen: list[int], rng: np.random.Generator) -> CropSampler:
-        return CropSampler(self.lessons, self.reader, chosen, self.view, self.table, rng)
+        painted, unlabelled = self.lessons.painted_crops(self.view, rng), self.lessons.unlabelled_crops(self.view, rng)
+        return Objective(self.model, self.average, painted, unlabelled, batch, rng)
 
     # ---- the course ---------------------------------------------------------------------------------------------
 
@@ -275,7 +268,7 @@ class Round:
 
     def _check(self, start: bool = False) -> Iterator[Report]:
         """Dice on the held-out images, as long as they are kept back; the last good weights are remembered."""
-        if self.examiner.held_out and not self.refitted:
+        if not self.lessons.refitted:
             yield self.reporter.report("checking", "Checking the masks on images kept back…")
             self.model.v_share = self.several.told(lambda: self._examine(start))
 
@@ -284,9 +277,7 @@ class Round:
         if not start:
             self.examiner.examine(self.model, self.average)
         elif [entry["id"] for entry in self.earlier["classes"]] == list(self.table.ids):
-            known = {*self.earlier["training"].get("trained_on", ())}
-            new = [i for i in self.teaching if self.planes[i].name not in known]
-            self.examiner.begin(self.model, self.average, new, self._time_to_look())
+            self.examiner.begin(self.model, self.average, self.lessons.new, self._time_to_look())
         return self.model.v_share
 
     def _time_to_look(self) -> Callable[[], bool]:
@@ -301,33 +292,23 @@ class Round:
             return self.examiner.dice
         return -math.inf if self.objective.loss.value is None else -self.objective.loss.value
 
-    def spread(self) -> tuple[Plane, ...]:
-        """The planes with their strokes spread."""
-        return spread_strokes(self.planes, self.reader, self.table)
-
     def _try_to_spread(self) -> None:
         """Let strokes go on in the pictures, where the network agrees with that."""
-        spread, asked = self.spread(), self.teaching[:ASKED]
+        spread, asked = self.lessons.spread(), self.lessons.teaching[:ASKED]
         looks = ((self.planes[i].mask, spread[i].mask, self._look_at(i).mask) for i in asked)
         if self.several.told(lambda: agree(looks, self.table.ids)):
-            self.teach_spread(spread)
-
-    def teach_spread(self, spread: tuple[Plane, ...]) -> None:
-        """From now on, learn from strokes that have been spread."""
-        self.spread_from = self.rng.bit_generator.state
-        self.lessons = spread
-        self.objective.labelled = self._sampler(self.teaching, self.rng)
+            self.lessons.use_spread(spread)
+            self.learn_anew()
 
     def let_held_out_help(self) -> None:
         """Painted images are few: once Dice has been measured on the held-out ones, training uses them too."""
-        if self.examiner.held_out:
-            self.refit_from = self.rng.bit_generator.state
-            self.teaching = sorted([*self.teaching, *self.resting, *self.examiner.held_out])
-            self.objective.labelled = self._sampler(self.teaching, self.rng)
+        if self.lessons.held_out:
+            self.lessons.let_held_out_help()
+            self.learn_anew()
 
-    @property
-    def refitted(self) -> bool:
-        return set(self.examiner.held_out) <= set(self.teaching)
+    def learn_anew(self) -> None:
+        """Crops come from the lessons as they are now."""
+        self.objective.labelled = self.lessons.painted_crops(self.view)
 
     def _progress(self, stage: Stage) -> Iterator[Report]:
         in_view = self._in_view()
@@ -354,7 +335,7 @@ class Round:
 
     def _save(self) -> Findings:
         """Write the model; returns what there is to judge the round by."""
-        self.examiner.look_at_paint(self.model, self.average, self.teaching, self._time_to_look())
+        self.examiner.look_at_paint(self.model, self.average, self.lessons.teaching, self._time_to_look())
         choose_weights(self)
         findings = replace(self.examiner.findings(), began_with=began_with(self))
         with self.average.applied():

@@ -24,9 +24,9 @@ def test_what_rests_beside_a_held_out_slice_teaches_after_the_last_check(tmp_pat
 
     class Watched(Round):
         def let_held_out_help(self):
-            seen.append(list(self.teaching))
+            seen.append(list(self.lessons.teaching))
             super().let_held_out_help()
-            seen.append(list(self.teaching))
+            seen.append(list(self.lessons.teaching))
 
     trainer = Trainer()
     trainer.rounds = Watched
