@@ -11,7 +11,8 @@ benchmarks/plots/.
 
 Dice and 95 % Hausdorff are means over images and foreground classes, on `test` and on the unlabelled part of the pool
 (at most 40 of its images); see cells.py for the sets. On `test` also Dice of each branch alone and the AUROC with which
-their disagreement ranks wrong pixels. With ``--labels all`` every mask of the pool is painted: the ceiling.
+their disagreement and the product's doubt rank wrong pixels. With ``--labels all`` every mask of the pool is painted:
+the ceiling.
 
 Walk through: `run` starts `cell` for what is missing -> `train_arm` -> `answers.figures` -> a JSON file -> `table`.
 """
@@ -26,6 +27,7 @@ from typing import Annotated
 
 import typer
 from cells import (
+    FORESTS,
     REHEARSAL,
     RESULTS,
     RIVALS,
@@ -47,10 +49,10 @@ app = typer.Typer(add_completion=False)
 
 def train_arm(arm: str, pool: list, settings, folder: Path):
     """Train one arm; plane -> `Answer`, the number of steps, and the held-out Dice where the arm has one."""
-    if arm == "forest":
+    if arm in FORESTS:
         from rivals import train_forest
 
-        return *train_forest(pool, settings), None
+        return *train_forest(arm, pool, settings), None
     if arm in RIVALS:
         from rivals import train_network
 

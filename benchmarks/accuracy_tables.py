@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from cells import ALL, RIVALS, SETS, SHORT, WIDE, markdown, mean_and_sd, pairs, taken
+from cells import ALL, FORESTS, RIVALS, SETS, SHORT, WIDE, markdown, mean_and_sd, pairs, taken
 
 SUPERVISED = tuple(arm for arm in RIVALS if arm != "mean-teacher")
 OURS = "semigda"
@@ -105,6 +105,7 @@ def _branches_table(cells: list[dict]) -> list[str]:
         "their mean": dice,
         "mean - better one (points)": lambda c: 100 * (dice(c) - max(c["test"]["v"], c["test"]["c"])),
         "AUROC of disagreement for wrong pixels": lambda c: c["test"].get("auroc"),
+        "... of doubt": lambda c: c["test"].get("doubt_auroc"),
     }
     cells = [c for c in _of(cells, OURS) if "v" in c["test"]]
     if not cells:
@@ -130,7 +131,7 @@ def _per_set(values: dict[str, list[float]]) -> list[float]:
 
 def _steps(cells: list[dict]) -> str:
     """Of a run on average; a forest has trees."""
-    return "–" if cells[0]["arm"] == "forest" else f"{statistics.fmean(c['steps'] for c in cells):.0f}"
+    return "–" if cells[0]["arm"] in FORESTS else f"{statistics.fmean(c['steps'] for c in cells):.0f}"
 
 
 def _entry(cells: list[dict]) -> str:

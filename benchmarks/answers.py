@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch.nn.functional as F
 
 from napari_semigda.engine.class_table import ClassTable
 from napari_semigda.engine.metrics import average, dice, mean_foreground, score, summarise
@@ -25,7 +26,8 @@ class Answer(NamedTuple):
     mask: np.ndarray  # (H, W) uint8 class ids
     v: np.ndarray | None = None
     c: np.ndarray | None = None
-    doubt: np.ndarray | None = None  # (H, W) float32, their disagreement
+    disagreement: np.ndarray | None = None  # (H, W) float32, how far these are apart
+    doubt: np.ndarray | None = None  # (H, W) float32, what the product shows
 
 
 Look = Callable[[Plane], Answer]
@@ -40,7 +42,8 @@ def look_with(model: SemiGDA, header: Mapping[str, Any]) -> Look:
         belief = believe(model, PlaneReader([plane], rule).whole(0, view.scale), view, turns=True)
         three = [belief, *(belief._replace(v_share=share) for share in (1.0, 0.0))]
         mean, v, c = (to_prediction(one, plane, 0, table) for one in three)
-        return Answer(mean.mask, v.mask, c.mask, mean.doubt)
+        apart = F.interpolate(belief.disagreement[None, None], plane.size, mode="bilinear")[0, 0]
+        return Answer(mean.mask, v.mask, c.mask, apart.cpu().numpy(), mean.doubt)
 
     return look
 
@@ -57,23 +60,26 @@ def figures(look: Look, planes: Sequence[Plane], ids: Sequence[int], branches: b
     ids
         Foreground classes.
     branches
-        Also Dice of each branch alone (``v``, ``c``), and ``auroc``: how well their disagreement ranks wrong pixels.
+        Also Dice of each branch alone (``v``, ``c``), and how well their disagreement (``auroc``) and the product's
+        doubt (``doubt_auroc``) rank wrong pixels.
 
     Returns
     -------
     dict
         JSON-able.
     """
-    scores, alone, doubts, wrongs = [], {"v": [], "c": []}, [], []
+    scores, alone, wrongs = [], {"v": [], "c": []}, []
+    unsure = {"auroc": ("disagreement", []), "doubt_auroc": ("doubt", [])}
     rng = np.random.default_rng(0)
     for plane in planes:  # one at a time: the answers of a whole set would fill the memory
         answer, mask = look(plane), np.asarray(plane.mask)
         scores.append(score(answer.mask, mask, ids))
-        if branches and answer.doubt is not None:
+        if branches and answer.disagreement is not None:
             for name, figures_alone in alone.items():
                 figures_alone.append(mean_foreground(dice(getattr(answer, name), mask, ids)))
             pixels = rng.choice(mask.size, min(mask.size, PIXELS), replace=False)
-            doubts.append(answer.doubt.ravel()[pixels])
+            for kind, values in unsure.values():
+                values.append(getattr(answer, kind).ravel()[pixels])
             wrongs.append((answer.mask != mask).ravel()[pixels])
     by_class, overall = summarise(scores)
     found = {
@@ -82,9 +88,10 @@ def figures(look: Look, planes: Sequence[Plane], ids: Sequence[int], branches: b
         "hausdorff95": asdict(overall.hausdorff),
         "dice_by_class": {c: summary.dice.mean for c, summary in by_class.items()},
     }
-    if doubts:
+    if wrongs:
         found |= {name: average(values).mean for name, values in alone.items()}
-        found["auroc"] = ranking(np.concatenate(doubts), np.concatenate(wrongs))
+        wrong = np.concatenate(wrongs)
+        found |= {name: ranking(np.concatenate(values), wrong) for name, (_, values) in unsure.items()}
     return found
 
 

@@ -1,6 +1,7 @@
 """What a lab could use instead, trained on the very crops, augmentation and clock that SemiGDA gets.
 
 - ``forest``: a random forest on scikit-image's multi-scale features (scikit-learn).
+- ``deep-forest``: the same with what our pretrained encoder, frozen, sees in the picture, as in napari-convpaint.
 - ``unet``: MONAI's BasicUNet from scratch.
 - ``encoder-unet``: an ordinary U-Net decoder on our pretrained, fine-tuned encoder. The honest rival.
 - ``mean-teacher``: that U-Net with a Mean Teacher on the unlabelled images (Tarvainen & Valpola, 2017).
@@ -26,6 +27,7 @@ from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.efficientnet import efficientnet_lite0
 from napari_semigda.engine.losses import mask_loss, ramp_up
 from napari_semigda.engine.model import Branches
+from napari_semigda.engine.normalise import Input
 from napari_semigda.engine.predict import believe, to_prediction
 from napari_semigda.engine.sampling import CropSampler
 from napari_semigda.engine.schedule import Clock
@@ -125,20 +127,13 @@ def train_network(arm: str, planes: Sequence[Plane], settings: Settings) -> tupl
     return look, clock.step
 
 
-def train_forest(planes: Sequence[Plane], settings: Settings) -> tuple[Look, int]:
-    """A random forest on intensity, edge and texture features at five scales; no clock, it takes what it takes."""
-    from skimage.feature import multiscale_basic_features
+def train_forest(arm: str, planes: Sequence[Plane], settings: Settings) -> tuple[Look, int]:
+    """A random forest on features of every pixel; no clock, it takes what it takes."""
     from sklearn.ensemble import RandomForestClassifier
 
     rng = np.random.default_rng(settings.seed)
     table = ClassTable.of(planes, sparse=False)
-
-    def features(plane: Plane) -> np.ndarray:
-        image = np.asarray(plane.image)[..., :3] if plane.image.ndim == 3 else np.asarray(plane.image)
-        axis = -1 if image.ndim == 3 else None
-        # The last positional one is the number of workers, whose name differs between releases.
-        return multiscale_basic_features(image, True, True, True, 0.5, 8, None, 1, channel_axis=axis)
-
+    features = basic_features if arm == "forest" else DeepFeatures(choose_reading(planes, table))
     rows, answers = [], []
     for plane in planes:
         if plane.mask is None:
@@ -155,6 +150,30 @@ def train_forest(planes: Sequence[Plane], settings: Settings) -> tuple[Look, int
         return Answer(table.to_ids(forest.predict(found.reshape(-1, found.shape[-1])).reshape(plane.size)))
 
     return look, 100
+
+
+def basic_features(plane: Plane) -> np.ndarray:
+    """Intensity, edges and texture at five scales, (H, W, features)."""
+    from skimage.feature import multiscale_basic_features
+
+    image = np.asarray(plane.image)[..., :3] if plane.image.ndim == 3 else np.asarray(plane.image)
+    axis = -1 if image.ndim == 3 else None
+    # The last positional one is the number of workers, whose name differs between releases.
+    return multiscale_basic_features(image, True, True, True, 0.5, 8, None, 1, channel_axis=axis)
+
+
+class DeepFeatures:
+    """Those, and beside them the encoder's at strides 2 to 16, enlarged to the picture: (H, W, features)."""
+
+    def __init__(self, rule: Input) -> None:
+        self._rule, self._encoder = rule, efficientnet_lite0(last_stride=16).eval()
+
+    @torch.no_grad()
+    def __call__(self, plane: Plane) -> np.ndarray:
+        picture = PlaneReader([plane], self._rule).whole(0, 1.0)[None] * 2 - 1
+        seen = self._encoder(picture)
+        large = [F.interpolate(each, size=plane.size, mode="bilinear", align_corners=False)[0] for each in seen]
+        return np.concatenate([basic_features(plane), torch.cat(large).movedim(0, -1).numpy()], -1)
 
 
 def _consistency(model: Single, average: MovingAverage, image: Tensor) -> Tensor:

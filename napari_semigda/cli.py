@@ -172,7 +172,7 @@ def predict(  # noqa: PLR0913, PLR0917  as above
         bool, typer.Option("--probabilities", help="Also STEM_probabilities.tif: float32, a page for each class.")
     ] = False,
     uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="Also STEM_uncertainty.tif: float32, 0 where both branches agree.")
+        bool, typer.Option("--uncertainty", help="Also STEM_uncertainty.tif: float32, 0 certain, 1 undecided.")
     ] = False,
     smooth_slices: Annotated[
         float,

@@ -106,7 +106,7 @@ class FakePredictor:
     def decide(self, seen, plane, index=0, probabilities=False):
         v, c = seen.belief
         likely = ((v + c) / 2).astype(np.float32)
-        doubt = (np.abs(v - c).sum(0) / 2).astype(np.float32)
+        doubt = (1 - np.abs(likely[1] - likely[0])).astype(np.float32)
         return Prediction(
             index, plane.name, likely.argmax(0).astype(np.uint8), doubt, likely if probabilities else None
         )

@@ -1,4 +1,4 @@
-"""What the two branches say together: their weighted mean is the mask, their distance the doubt."""
+"""What the two branches say together: their weighted mean is the mask, and what that leaves open the doubt."""
 
 from __future__ import annotations
 
@@ -33,6 +33,30 @@ class Belief(NamedTuple):
     def disagreement(self) -> Tensor:
         """How far the branches are apart: total variation of their class probabilities, (..., h, w) in [0, 1]."""
         return (self.v - self.c).abs().sum(-3) / 2
+
+
+def doubt_of(probability: Tensor) -> Tensor:
+    """How close the second likeliest class of each pixel comes to the likeliest (one minus the margin between them).
+
+    Where sure branches contradict each other their mean is undecided, so this takes their disagreement in; it takes in
+    as well what both are unsure of. On each of six sets it finds wrong pixels, and poor masks, better than the
+    disagreement alone does (`benchmarks/doubt.py`).
+
+    Parameters
+    ----------
+    probability
+        (K, ...) float of the mean of both branches, K of at least 2.
+
+    Returns
+    -------
+    Tensor
+        (...) float in [0, 1]: 0 where one class is certain, 1 where two are as likely as each other.
+    """
+    first, second = probability[0], torch.zeros_like(probability[0])
+    for each in probability[1:]:  # many times as fast as topk or sort
+        second = torch.maximum(second, torch.minimum(first, each))
+        first = torch.maximum(first, each)
+    return 1 - (first - second)
 
 
 def best_share(seen: Iterable[tuple[Belief, Tensor]], default: float) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor
 from napari_semigda.engine.blocks import Block, Place, is_large, places
 from napari_semigda.engine.checkpoint import load_model
 from napari_semigda.engine.class_table import ClassTable
-from napari_semigda.engine.consensus import Belief
+from napari_semigda.engine.consensus import Belief, doubt_of
 from napari_semigda.engine.device import mixed_precision, pick_device
 from napari_semigda.engine.header import class_colours, class_names
 from napari_semigda.engine.model import SemiGDA
@@ -205,8 +205,8 @@ class Predictor:
         return places(size, self._strip(scaled_size(*size, self._view.scale)[1] / size[1]))
 
     def _block(self, place: Place, frame: Frame, belief: Belief, probabilities: bool) -> Block:
-        full = frame.at_full_size(torch.cat([belief.probability, belief.disagreement[None]])).cpu().numpy()
-        likely, doubt = full[:-1], full[-1]
+        full = frame.at_full_size(belief.probability)
+        likely, doubt = full.cpu().numpy(), doubt_of(full).cpu().numpy()
         return Block(place, self._table.to_ids(likely.argmax(0)), doubt, likely if probabilities else None)
 
     def _sight_of(self, picture: ScaledPlane) -> Sight:
@@ -296,7 +296,7 @@ def to_prediction(
         index=index,
         name=plane.name,
         mask=table.to_ids(full.argmax(0).cpu().numpy()),
-        doubt=_resize(belief.disagreement[None], size)[0].cpu().numpy(),
+        doubt=doubt_of(full).cpu().numpy(),
         probabilities=full.cpu().numpy() if probabilities else None,
     )
 

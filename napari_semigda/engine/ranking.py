@@ -1,6 +1,6 @@
-"""Which image to correct next: where the two branches disagree most, and not ten images alike.
+"""Which image to correct next: whose mask is most in doubt, and not ten images alike.
 
-An image's doubt is an estimate of ``1 - Dice`` between the masks of the two branches. A mean over all pixels would
+An image's doubt is an estimate of ``1 - Dice`` between its mask and the truth. A mean over all pixels would
 rank images by how much foreground they hold, because background is most of an image and hardly ever in doubt; a ratio
 to the size of the structures is comparable between large and small ones, and is the figure that masks are judged by.
 
@@ -21,8 +21,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.distance import cdist, pdist
 
-NOISE = 0.1
-"""Disagreement below this is everywhere and means nothing."""
+NOISE = 0.2
+"""Doubt below this is everywhere and means nothing: one class has at least .8 more of the probability than the next."""
 _LEAST_AREA = 2e-3  # of an image: specks of doubt and of mask smaller than this hardly count
 _CELLS = 8  # a description looks at an image as 8 x 8 cells
 _BINS = 8
@@ -31,27 +31,30 @@ _LOOK_AT = 512  # pixels a side that regions are looked for in
 
 
 def doubt_score(doubt: np.ndarray, mask: np.ndarray) -> float:
-    """How far the two branches disagree about one image.
+    """How wrong the mask of one image may be.
+
+    A pixel with doubt d is wrong with probability d / 2, if the network is as right as it thinks; it is wrong about
+    twice as often (`benchmarks/doubt.py`), so d is what is counted.
 
     Parameters
     ----------
     doubt
-        (H, W) in [0, 1]: total variation between the branches' class probabilities.
+        (H, W) in [0, 1], see `consensus.doubt_of`.
     mask
         (H, W) predicted class ids. 0 is background; where there is none (scribbles), the most frequent class is.
 
     Returns
     -------
     float
-        0 where they agree, towards 1 where their masks have nothing in common.
+        0 where nothing is in doubt, towards 1 where all of the mask is.
     """
     doubt = np.asarray(doubt, np.float32)
-    apart = float(doubt[doubt > NOISE].sum())
+    wrong = float(doubt[doubt > NOISE].sum())
     counts = np.bincount(np.ravel(mask))
     structures = int(counts.sum() - (counts[0] or counts.max()))
-    # |V| + |C| is about twice the mask they made together, and never less than what they differ by.
-    together = max(2.0 * structures, apart)
-    return apart / (together + _LEAST_AREA * doubt.size)
+    # Dice compares with the sum of both masks: about twice this one, and never less than what they differ by.
+    both = max(2.0 * structures, wrong)
+    return wrong / (both + _LEAST_AREA * doubt.size)
 
 
 def describe(picture: np.ndarray, foreground: np.ndarray) -> np.ndarray:
@@ -136,7 +139,7 @@ def _typical_distance(descriptions: Mapping[int, np.ndarray]) -> float:
 
 @dataclass(frozen=True)
 class Region:
-    """A place where the branches disagree."""
+    """A place that is in doubt."""
 
     row: int
     column: int

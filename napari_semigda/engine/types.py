@@ -108,7 +108,7 @@ class Prediction:
     mask: np.ndarray
     """(H, W) uint8 class ids."""
     doubt: np.ndarray
-    """(H, W) float32 in [0, 1]: how much the two branches disagree."""
+    """(H, W) float32 in [0, 1]: how close another class came to the one in `mask`, see `consensus.doubt_of`."""
     probabilities: np.ndarray | None = None
     """(K, H, W) float32, in the order of the model's class ids; only when asked for."""
     description: np.ndarray | None = None

@@ -1,10 +1,10 @@
-"""How two branches are weighed: by images that neither was trained on."""
+"""How two branches are weighed, by images that neither was trained on, and what they leave in doubt."""
 
 import numpy as np
 import pytest
 import torch
 
-from napari_semigda.engine.consensus import FEWEST, SHARES, Belief, best_share
+from napari_semigda.engine.consensus import FEWEST, SHARES, Belief, best_share, doubt_of
 
 
 def expert(target, sureness, wrong, seed):
@@ -45,8 +45,23 @@ def test_pixels_that_nobody_painted_have_no_say(target):
     assert best_share([], 0.25) == 0.25
 
 
-def test_the_mean_is_between_the_branches_and_doubt_is_their_distance():
+def test_the_mean_is_between_the_branches():
     v, c = torch.tensor([0.9, 0.1])[:, None, None], torch.tensor([0.3, 0.7])[:, None, None]
     belief = Belief(v, c, 0.25)
     assert belief.probability.flatten().tolist() == pytest.approx([0.45, 0.55])
     assert belief.disagreement.flatten().tolist() == pytest.approx([0.6])
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "doubt"),
+    [([1, 0], 0), ([0.5, 0.5], 1), ([0.1, 0.9], 0.2), ([0.2, 0.2, 0.6], 0.6), ([0.4, 0.2, 0.4], 1), ([0, 0, 1, 0], 0)],
+)
+def test_doubt_is_how_close_the_second_class_comes(probabilities, doubt):
+    for order in (probabilities, probabilities[::-1]):
+        assert doubt_of(torch.tensor(order)[:, None, None].float()).item() == pytest.approx(doubt, abs=1e-6)
+
+
+def test_where_sure_branches_contradict_each_other_there_is_doubt():
+    one, other = torch.tensor([1.0, 0.0])[:, None, None], torch.tensor([0.0, 1.0])[:, None, None]
+    assert doubt_of(Belief(one, one, 0.2).probability).item() == 0
+    assert doubt_of(Belief(one, other, 0.2).probability).item() == pytest.approx(0.4)

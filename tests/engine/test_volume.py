@@ -134,7 +134,7 @@ def test_mask_probabilities_and_doubt_are_of_the_same_smoothed_beliefs(tiny_run)
     likely = c + beliefs[0].v_share * (v - c)
     np.testing.assert_allclose(found.probabilities, likely, atol=1e-5)
     np.testing.assert_array_equal(found.mask, likely.argmax(0))
-    np.testing.assert_allclose(found.doubt, (v - c).abs().sum(0) / 2, atol=1e-5)
+    np.testing.assert_allclose(found.doubt, 1 - (likely[0] - likely[1]).abs(), atol=1e-5)
     plain = predictor.predict(planes[1], probabilities=True)
     assert np.abs(plain.probabilities - found.probabilities).max() > 0.1
 
