@@ -39,8 +39,8 @@ def doubt_of(probability: Tensor) -> Tensor:
     """How close the second likeliest class of each pixel comes to the likeliest (one minus the margin between them).
 
     Where sure branches contradict each other their mean is undecided, so this takes their disagreement in; it takes in
-    as well what both are unsure of. On each of six sets it finds wrong pixels, and poor masks, better than the
-    disagreement alone does (`benchmarks/doubt.py`).
+    as well what both are unsure of. On each of six sets it ranks wrong pixels better than the disagreement alone does
+    (`benchmarks/doubt.py`).
 
     Parameters
     ----------

@@ -19,8 +19,8 @@ TIPS = (
     "The image's file, or its place in the stack.",
     "Unlabelled: nothing is known. Predicted: masks were found. In progress: you painted or accepted some. "
     "Verified: your masks are the truth.",
-    "How unsure the prediction of the image is, measured against what it found: 0 % it is sure of everything, "
-    "100 % of nothing.",
+    "How wrong the masks of the image may be, as a rough guess: 10 % stands for a Dice of about 0.9. "
+    "Nothing is known of what the network is wrongly sure of.",
     "How well the masks agreed with yours while this image was kept back from training: 1 is perfect.",
 )
 WIDTHS = {PICTURE: SIZE[0] + 2, STATE: 80, DOUBT: 46, DICE: 38}
