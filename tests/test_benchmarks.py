@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from ablations import ABLATIONS, AblatedTrainer, train_ablated
 from accuracy_tables import accuracy_section
-from answers import look_with
+from answers import Answer, look_with
 from cells import HERE, Place, read_cells, write_cell, write_section
+from doubt import look_at_doubt
 from published import PublishedRecipe, mix_boxes
 from scribbles import scribble
 from speed import random_sd
@@ -111,6 +112,24 @@ def test_the_published_mixing_goes_both_ways():
     one, other = mix_boxes(first, second, (slice(0, 2), slice(1, 3)))
     assert one.sum() == 12 and bool(one[..., 0:2, 1:3].all()) and torch.equal(one + other, torch.ones(1, 3, 4, 4))
     assert not first.any() and bool(second.all())
+
+
+def test_doubt_is_good_that_lies_where_masks_are_wrong():
+    planes = [Plane(f"disc {i}", *draw_discs(i, (96, 128))) for i in range(4)]
+    shifts = dict(zip([p.name for p in planes], (1, 3, 6, 12), strict=True))
+
+    def look(plane):
+        mask = np.roll(plane.mask, shifts[plane.name], axis=1)
+        wrong, elsewhere = (mask != plane.mask).astype(float), np.zeros(mask.shape)
+        elsewhere[:10, :10] = 1.0  # the same place, whatever is wrong
+        return Answer(mask, disagreement=elsewhere, doubt=wrong)
+
+    found = look_at_doubt(look, planes, [1])
+    poor, good = found["disagreement"], found["doubt"]
+    assert good["auroc"] == pytest.approx(1) and good["spearman"] == pytest.approx(1)
+    assert poor["auroc"] < 0.6 and poor["spearman"] < 1
+    assert good["place"] > 0.2 > poor["place"]
+    assert good["score"] == pytest.approx(found["error"], rel=0.3)
 
 
 def test_scribbles_are_right_and_few():
