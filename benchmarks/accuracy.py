@@ -28,7 +28,6 @@ from typing import Annotated
 import typer
 from cells import (
     FORESTS,
-    REHEARSAL,
     RESULTS,
     RIVALS,
     SETS,
@@ -130,10 +129,8 @@ def run(  # noqa: PLR0913, PLR0917 - the axes of the grid
     """Run every cell that has no result yet."""
     arms = {"short": ",".join(SHORT), "wide": ",".join(WIDE)}.get(arms, arms)
     places = grid(data, device, sets=sets, labels=labels, minutes=minutes, seeds=seeds, arms=arms)
-    if rehearse:
-        failed = run_missing(__file__, data, places, REHEARSAL, jobs, "--steps", str(rehearse))
-    else:
-        failed = run_missing(__file__, data, places, RESULTS, jobs)
+    failed = run_missing(__file__, data, places, RESULTS, jobs, rehearse)
+    if not rehearse:
         table()
     raise typer.Exit(1 if failed else 0)
 

@@ -130,7 +130,9 @@ def write_cell(place: Place, figures: dict, folder: Path = RESULTS) -> None:
     part.replace(path)
 
 
-def run_missing(script: str, data: Path, places: Iterable[Place], folder: Path, jobs: int, *options: str) -> int:
+def run_missing(
+    script: str, data: Path, places: Iterable[Place], folder: Path, jobs: int, rehearse: int | None = None
+) -> int:
     """Run ``script cell DATA PLACE FOLDER`` for every place without a result, in a process each; how many failed.
 
     Parameters
@@ -141,9 +143,11 @@ def run_missing(script: str, data: Path, places: Iterable[Place], folder: Path, 
         Sets, what is wanted, and where results lie.
     jobs
         Processes at a time, of one thread each.
-    options
-        More for the command.
+    rehearse
+        So many steps a cell, to see whether it runs: results then lie in `REHEARSAL`.
     """
+    options = ("--steps", str(rehearse)) if rehearse else ()
+    folder = REHEARSAL if rehearse else folder
     places = list(places)
     missing = [place for place in places if not result_path(place, folder).exists()]
     print(f"{len(places) - len(missing)} cells are there, {len(missing)} to run", flush=True)

@@ -26,7 +26,6 @@ import accuracy
 import numpy as np
 import typer
 from cells import (
-    REHEARSAL,
     RESULTS,
     SETS,
     Place,
@@ -128,8 +127,7 @@ def run(
 ) -> None:
     """Run every cell that has no result yet."""
     places = grid(data, sets=sets, labels=labels, minutes=minutes, seeds=seeds, arms="semigda")
-    options = ["--steps", str(rehearse)] if rehearse else []
-    failed = run_missing(__file__, data, places, REHEARSAL if rehearse else DOUBT, jobs, *options)
+    failed = run_missing(__file__, data, places, DOUBT, jobs, rehearse)
     if not rehearse:
         table()
     raise typer.Exit(1 if failed else 0)

@@ -22,7 +22,6 @@ from typing import Annotated
 import numpy as np
 import typer
 from cells import (
-    REHEARSAL,
     RESULTS,
     SETS,
     Place,
@@ -138,8 +137,7 @@ def run(
 ) -> None:
     """Run every cell that has no result yet."""
     places = grid(data, sets=sets, labels=str(LAST), minutes=minutes, seeds=seeds, arms=",".join(WAYS))
-    options = ["--steps", str(rehearse)] if rehearse else []
-    failed = run_missing(__file__, data, places, REHEARSAL if rehearse else DRIFT, jobs, *options)
+    failed = run_missing(__file__, data, places, DRIFT, jobs, rehearse)
     if not rehearse:
         table()
     raise typer.Exit(1 if failed else 0)

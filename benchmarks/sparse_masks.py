@@ -21,7 +21,6 @@ import accuracy
 import numpy as np
 import typer
 from cells import (
-    REHEARSAL,
     RESULTS,
     Place,
     foreground,
@@ -100,9 +99,8 @@ def run(
     """Run every cell that has no result yet, of full masks too."""
     axes = {"sets": sets, "labels": labels, "seeds": seeds, "minutes": minutes}
     full, sparse = (grid(data, arms=arm, **axes) for arm in ("semigda", ",".join(ARM + s for s in share.split(","))))
-    options = ["--steps", str(rehearse)] if rehearse else []
-    failed = run_missing(accuracy.__file__, data, full, REHEARSAL if rehearse else RESULTS, jobs, *options)
-    failed += run_missing(__file__, data, sparse, REHEARSAL if rehearse else SPARSE, jobs, *options)
+    failed = run_missing(accuracy.__file__, data, full, RESULTS, jobs, rehearse)
+    failed += run_missing(__file__, data, sparse, SPARSE, jobs, rehearse)
     if not rehearse:
         table()
     raise typer.Exit(1 if failed else 0)
